@@ -56,7 +56,7 @@ class Error(Reply):
     """The body of every answer that is not 2xx."""
 
     code: str
-    """A stable word: ``invalid``, ``not_found``, ``conflict``, ``unavailable``, ``too_large``, ``internal``."""
+    """A stable word, one of ``retia.api.backend.STATUS``: ``invalid``, ``not_found`` and so on."""
     message: str
     """One sentence: what, where, the value, the rule, the next step."""
     findings: list[Finding] = []
