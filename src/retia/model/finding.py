@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from retia.model.objects import ObjectRef, Origin
+from retia.model.objects import NOWHERE, ObjectRef, Origin
 
 
 class Level(StrEnum):
@@ -31,7 +31,7 @@ class Finding:
     message: str
     ref: ObjectRef | None = None
     field: str = ""
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
     remedy: str = ""
 
     def __str__(self) -> str:

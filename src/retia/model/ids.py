@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NewType
 
 Host = NewType("Host", str)
-"""A service's fully qualified name, for example ``reviews.default.svc.cluster.local``; lower case, no dot at the end."""
+"""A service's full name, such as ``reviews.default.svc.cluster.local``: lower case, no dot at the end."""
 
 Namespace = NewType("Namespace", str)
 HostId = NewType("HostId", str)
@@ -30,3 +30,21 @@ DNS_SUFFIX = "svc.cluster.local"
 def service_host(name: str, namespace: str, suffix: str = DNS_SUFFIX) -> Host:
     """The fully qualified name of a service of the registry."""
     return Host(f"{name}.{namespace}.{suffix}")
+
+
+def qualify(host: str, namespace: str, suffix: str = DNS_SUFFIX) -> Host:
+    """A host as written in an object, fully qualified.
+
+    A name with no dot is a service of the object's own namespace; anything else stands as it is, in lower
+    case (Istio reference, VirtualService ``hosts``).
+    """
+    host = host.lower().rstrip(".")
+    return service_host(host, namespace, suffix) if "." not in host and host != "*" else Host(host)
+
+
+def wildcards_of(host: str) -> tuple[str, ...]:
+    """The wildcard hosts that cover ``host``, the most specific first: ``a.b.c`` gives ``*.b.c *.c *``."""
+    labels = host.removeprefix("*.").split(".")
+    start = 0 if host.startswith("*.") else 1
+    covering = [f"*.{'.'.join(labels[i:])}" for i in range(start, len(labels))]
+    return (*(c for c in covering if c != host), *(("*",) if host != "*" else ()))

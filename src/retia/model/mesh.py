@@ -134,7 +134,7 @@ class Endpoint:
     service_port: int
     address: str
     port: int
-    """Where to dial: for ``wire == MTLS`` the inbound port of its Envoy (15006 in every published address)."""
+    """Where to dial: for ``wire == MTLS`` the inbound port of its Envoy (15006)."""
     wire: Wire
     app_port: int = 0
     """The port by which a client that balances for itself knows it (``address:app_port``)."""

@@ -29,6 +29,9 @@ class Origin:
     line: int = 0
 
 
+NOWHERE = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigObject:
     """One parsed, validated object. ``fact key: ("config", kind, namespace, name)``.

@@ -27,7 +27,7 @@ class Snapshot:
     """An immutable set of facts; :meth:`with_changes` makes the next one."""
 
     revision: int = 0
-    facts: Mapping[FactKey, tuple[int, Any]] = field(default=_EMPTY, repr=False)
+    facts: Mapping[FactKey, tuple[int, Any]] = field(default_factory=lambda: _EMPTY, repr=False)
 
     def get(self, key: FactKey) -> Any:
         """The fact, or ``None``."""
