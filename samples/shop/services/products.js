@@ -7,7 +7,8 @@ const net = require('net');
 const VERSION = process.env.VERSION || 'v1';
 const INSTANCE = process.env.INSTANCE || `${VERSION}/${process.pid}`;
 const PORT = Number(process.env.PORT || 9080);
-const [STOCK_HOST, STOCK_PORT] = (process.env.INVENTORY_ADDRESS || 'inventory:7070').split(':');
+const [STOCK_HOST, STOCK_PORT] =
+  (process.env.INVENTORY_URL || 'tcp://inventory:7070').replace(/^\w+:\/\//, '').split(':');
 const PRODUCTS = [
   { id: 1, title: 'Casting net', text: 'Thrown by hand, two fathoms wide.' },
   { id: 2, title: 'Gill net', text: 'Set at dusk, lifted at dawn.' },

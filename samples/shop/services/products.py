@@ -17,7 +17,7 @@ BASE = {"service": "products", "version": VERSION, "instance": INSTANCE, "langua
 
 def stock(number: object) -> int | None:
     """How many are in stock; ``None`` when ``inventory`` does not answer."""
-    host, port = os.environ.get("INVENTORY_ADDRESS", "inventory:7070").split(":")
+    host, port = os.environ.get("INVENTORY_URL", "tcp://inventory:7070").split("://")[1].split(":")
     try:
         with socket.create_connection((host, int(port)), timeout=3) as connection:
             lines = connection.makefile("rw", newline="\n")
