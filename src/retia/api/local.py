@@ -9,7 +9,7 @@ The agent accepts root, its own user and the members of one optional group. A la
 the caller (root may launch any).
 
 Launching a program, in the way ``retia run`` does it: send :class:`Launch` with the own pid, wait for
-:class:`Launched`, set its ``env``, and ``exec`` the command. The agent notices by itself when the process ends.
+:class:`Launched`, set its ``env``, and ``exec`` the command. The agent notices when the process ends.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class UpstreamSpec(_Model):
     local_port: int = Field(default=0, ge=0, le=65535)
     """0: the agent chooses a free one."""
     env: str = ""
-    """An environment variable that gets ``http://127.0.0.1:<local port>``; empty: none beside the standard ones."""
+    """An environment variable that gets ``http://127.0.0.1:<local port>``; empty: only the usual ones."""
 
 
 class HealthCheck(_Model):
@@ -73,7 +73,7 @@ class HealthCheck(_Model):
     service: str = ""
     """``grpc`` only: the name in ``grpc.health.v1.HealthCheckRequest``."""
     command: tuple[str, ...] = ()
-    """``exec`` only: healthy when it exits with 0. It runs as the program's user, in its working directory."""
+    """``exec`` only: healthy when it exits with 0. It runs as the program's user, in its folder."""
     interval_s: float = Field(default=5.0, gt=0, le=3600)
     timeout_s: float = Field(default=2.0, gt=0, le=600)
     healthy_threshold: int = Field(default=1, ge=1, le=100)
@@ -128,7 +128,7 @@ class Launched(_Reply):
 
 
 class Drain(_Model):
-    """Take an instance out of the endpoints while its proxy goes on: ``op`` ``drain``, answered by :class:`Done`."""
+    """Take an instance out of the endpoints while its proxy goes on: ``op`` ``drain``; :class:`Done`."""
 
     op: Literal["drain"] = "drain"
     workload: str
@@ -140,8 +140,8 @@ class Stop(_Model):
     op: Literal["stop"] = "stop"
     workload: str
     drain_s: float = Field(default=-1.0, ge=-1, le=3600)
-    """How long callers get to notice before the process is told to end; -1: 0.5 s. Chosen for endpoint changes to
-    reach every proxy (some 100 ms) with room to spare."""
+    """How long callers get to notice before the process is told to end; -1: 0.5 s, in which
+    endpoint changes reach every proxy (some 100 ms) with room to spare."""
     grace_s: float = Field(default=10.0, ge=0, le=3600)
     """From SIGTERM to SIGKILL."""
     signal: bool = True
@@ -383,11 +383,9 @@ class LocalClient:
 
 def _unreachable(path: Path, error: OSError) -> LocalError:
     if isinstance(error, PermissionError):
-        return LocalError(
-            "denied", f"the agent's socket {path} may not be used by this user", "join its group"
-        )
+        message = f"the agent's socket {path} may not be used by this user"
+        return LocalError("denied", message, "join its group")
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        return LocalError(
-            "unreachable", f"no agent answers at {path}", "start one with 'retia up' or 'retia agent'"
-        )
+        remedy = "start one with 'retia up' or 'retia agent'"
+        return LocalError("unreachable", f"no agent answers at {path}", remedy)
     return LocalError("unreachable", f"the agent at {path} can't be reached: {error.strerror or error}")
