@@ -19,7 +19,7 @@ class Request:
     """``None``: a type that isn't served here; such a request is ignored."""
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    initial_versions: Mapping[str, str] = field(default=NO_VERSIONS)
+    initial_versions: Mapping[str, str] = field(default_factory=lambda: NO_VERSIONS)
     """What the client holds from an earlier stream, by *resource* name; only in a type's first request."""
     nonce: str = ""
     """The response that is acknowledged or refused; empty: neither."""
