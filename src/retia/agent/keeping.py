@@ -129,8 +129,8 @@ class KeeperClient:
         await self._call({"op": "close", "key": key})
 
     async def connect_from(self, cgroup: str, address: str, port: int) -> socket.socket:
-        """A TCP socket made in a cgroup (its ``cgroup.procs`` file; empty: the keeper's own), its connection begun
-        and perhaps not complete yet. Raises :class:`KeeperError` when it is refused at once."""
+        """A TCP socket made in a cgroup (its ``cgroup.procs`` file; empty: the keeper's own), its connection
+        begun and perhaps not complete yet. Raises :class:`KeeperError` when it is refused at once."""
         reply = await self._call({"op": "connect", "cgroup": cgroup, "address": address, "port": port}, True)
         return _socket_of(reply)
 

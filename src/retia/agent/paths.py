@@ -1,4 +1,4 @@
-"""Where the agent's files lie, and how a mesh's index shifts its ports and addresses."""
+"""Where the agent's files lie."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from retia.node.addresses import MAX_WORKLOAD
+
 LONGEST_SOCKET_PATH = 107
 """``sun_path`` holds 108 bytes with the zero at the end (unix(7))."""
-MESHES = 16
-INSTANCES = 65_000
 
 
 class HomeError(Exception):
@@ -59,7 +59,7 @@ class Paths:
 
     def prepare(self) -> None:
         """Make the folders. Raises :class:`HomeError`."""
-        longest = str(self.proxy(INSTANCES) / "admin.sock")
+        longest = str(self.proxy(MAX_WORKLOAD) / "admin.sock")
         if len(longest.encode()) > LONGEST_SOCKET_PATH:
             spare = LONGEST_SOCKET_PATH - len(longest.encode()) + len(str(self.home).encode())
             raise HomeError(f"RETIA_HOME {self.home} is too long for unix sockets: at most {spare} bytes")
@@ -73,48 +73,3 @@ class Paths:
 def slug(name: str) -> str:
     """``name`` as a file name: ``default/reviews-v1-0`` becomes ``default.reviews-v1-0``."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name.replace("/", "."))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Ports and addresses of the mesh with that index (0 to 15) on this host."""
-
-    index: int
-
-    @property
-    def controller_port(self) -> int:
-        return 15012 + 100 * self.index
-
-    @property
-    def agent_port(self) -> int:
-        return 15020 + 100 * self.index
-
-    @property
-    def gateway_port(self) -> int:
-        return 15443 + 100 * self.index
-
-    def published(self, slot: int) -> str:
-        """The address at which an instance's proxy takes its callers."""
-        return _address(64 + 2 * self.index, slot)
-
-    def app(self, slot: int) -> str:
-        """The address of the instance's own: its program and its proxy's outbound listeners."""
-        return _address(65 + 2 * self.index, slot)
-
-    @property
-    def lock(self) -> str:
-        return f"retia-mesh-{self.index}"
-
-
-INBOUND_PORT = 15006
-OUTBOUND_HTTP_PORT = 15001
-OUTBOUND_AUTO_PORT = 15002
-OUTBOUND_TCP_PORT = 15003
-EXPLICIT_PORT = 15001
-DNS_PORT = 15053
-
-
-def _address(second: int, slot: int) -> str:
-    if not 0 < slot <= INSTANCES:
-        raise ValueError(f"instance number {slot}: 1 to {INSTANCES}")
-    return f"127.{second}.{slot >> 8}.{slot & 255}"

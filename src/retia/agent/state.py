@@ -1,8 +1,8 @@
 """What the agent keeps on disk, so that it can serve without a controller.
 
-One SQLite file: the configuration that each proxy holds, the *standby copy* (what a workload might call and has
-not called yet, which is read on demand and takes no memory), the table of names, and the workloads with their
-addresses. Wire bytes are stored once by their hash, however many proxies share them.
+One SQLite file: the configuration that each proxy holds, the *standby copy* (what a workload might call and
+has not called yet, which is read on demand and takes no memory), the table of names, and the workloads with
+their addresses. Wire bytes are stored once by their hash, however many proxies share them.
 
 Memory is the truth and the disk follows: changes are collected and written by a thread every few
 milliseconds; what is not written yet is found before the disk is asked. A full disk or a damaged file is said
@@ -42,7 +42,9 @@ CREATE TABLE IF NOT EXISTS standby (
     PRIMARY KEY (owner, type, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alias (
     owner TEXT, type TEXT, alias TEXT, name TEXT NOT NULL, PRIMARY KEY (owner, type, alias)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS entry (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alias_of ON alias (owner, type, name);
+CREATE TABLE IF NOT EXISTS entry (
+    kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 """
 _SHORT = {t.short: t for t in TypeUrl}
 
