@@ -1,0 +1,91 @@
+"""The conditions of an HTTP rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from retia.config.codes import Code
+from retia.config.schema.base import FrozenMap, Model, Problem
+from retia.config.schema.types import (
+    DnsLabel,
+    Flag,
+    GatewayName,
+    LabelMap,
+    MatchedHeader,
+    Port,
+    StringMatch,
+    Text,
+    is_claim,
+)
+
+
+class HTTPMatchRequest(Model):
+    """Conditions on a request, all of which must hold."""
+
+    name: Text = ""
+    """For people; no effect."""
+    uri: StringMatch | None = None
+    """The path; ``prefix`` is a prefix of text, not of path segments. Query excluded."""
+    scheme: StringMatch | None = None
+    method: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: FrozenMap[MatchedHeader, StringMatch] = ()
+    """An empty match (``{}``): the header is present."""
+    port: Port | None = None
+    """The port of the service that the client called; absent: any."""
+    source_labels: LabelMap = ()
+    """Labels that the calling workload must have."""
+    gateways: tuple[GatewayName, ...] = ()
+    query_params: FrozenMap[Text, StringMatch] = ()
+    ignore_uri_case: Flag = False
+    """For ``exact`` and ``prefix`` of ``uri``; a ``regex`` says ``(?i)`` itself."""
+    without_headers: FrozenMap[MatchedHeader, StringMatch] = ()
+    """The header is absent or does not match. An empty match: the header is absent."""
+    source_namespace: DnsLabel | None = None
+    """The namespace of the calling workload."""
+    stat_prefix: Text = ""
+
+    def problems(self) -> Iterator[Problem]:
+        for field in ("uri", "scheme", "method", "authority"):
+            match: StringMatch | None = getattr(self, field)
+            if match is None:
+                continue
+            if match.is_present:
+                yield Problem((field,), "must have one of exact, prefix, regex", Code.MISSING_FIELD)
+            elif field != "uri" and match.prefix == "":
+                yield _empty(field, "prefix")
+        for field, pairs in (
+            ("headers", self.headers),
+            ("withoutHeaders", self.without_headers),
+            ("queryParams", self.query_params),
+        ):
+            yield from (_empty(field, key, "prefix") for key, match in pairs if match.prefix == "")
+
+    @property
+    def claims(self) -> tuple[tuple[str, str], ...]:
+        """Conditions on claims of a token: pairs of field and key."""
+        pairs = [("headers", key) for key, _ in self.headers]
+        pairs += [("withoutHeaders", key) for key, _ in self.without_headers]
+        return tuple(pair for pair in pairs if is_claim(pair[1]))
+
+    @property
+    def is_any(self) -> bool:
+        """Whether every request of every caller meets it."""
+        uri_any = self.uri is None or self.uri.prefix in ("", "/")
+        others = (
+            self.scheme,
+            self.method,
+            self.authority,
+            self.headers,
+            self.port,
+            self.source_labels,
+            self.gateways,
+            self.query_params,
+            self.without_headers,
+            self.source_namespace,
+        )
+        return uri_any and not any(others)
+
+
+def _empty(*path: str) -> Problem:
+    return Problem(path, "is empty; it must have at least one character", Code.BAD_VALUE)
