@@ -40,13 +40,14 @@ from retia.model.mesh import (
 )
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import FactKey
-from retia.policy.protocols import declared_protocol
 
 INBOUND_PORT = 15006
 """Where every sidecar takes mTLS, at its published address; Istio's inbound port."""
 
 _NAMED = ("VirtualService", "DestinationRule")
 _INDEX_OF = {"VirtualService": "vs-host", "DestinationRule": "dr-host"}
+_RESOLUTIONS = {"NONE": Resolution.PASSTHROUGH, "STATIC": Resolution.STATIC}
+"""Others are some kind of DNS."""
 
 
 class FactBase:
@@ -318,7 +319,7 @@ class FactBase:
             selector = _selector_of(obj)
             if selector:
                 found += self._selected(service, ref.namespace, selector)
-            if ref.kind == "ServiceEntry" and str(ref) == service.origin:
+            if str(ref) == service.origin:
                 found += _listed_endpoints(obj, service)
         return tuple(sorted(set(found), key=_endpoint_order))
 
@@ -411,7 +412,7 @@ class FactBase:
 
 def _selector_of(obj: ConfigObject) -> Labels:
     if obj.ref.kind == "Service":
-        return labels_of(obj.spec.selector or ())
+        return labels_of(obj.spec.selector)
     selector = obj.spec.workload_selector
     return labels_of(selector.labels) if selector is not None else ()
 
@@ -440,60 +441,68 @@ def _is_address(text: str) -> bool:
 def _service_of(obj: ConfigObject, host: Host, vip: str) -> Service:
     spec = obj.spec
     ports = tuple(
-        ServicePort(
-            p.port,
-            declared_protocol(p.name or "", p.app_protocol or ""),
-            p.name or "",
-            p.target_port if isinstance(p.target_port, int) else 0,
-        )
+        ServicePort(p.port, p.speaks, p.name, p.target_port if isinstance(p.target_port, int) else 0)
         for p in spec.ports
-    )
-    own = spec.cluster_ip if spec.cluster_ip and _is_address(spec.cluster_ip) else vip
-    return Service(host, obj.ref.namespace, obj.ref.name, ports, vip=own, origin=str(obj.ref))
-
-
-def _external_of(obj: ConfigObject, host: Host, vip: str) -> Service:
-    spec = obj.spec
-    ports = tuple(
-        ServicePort(p.number, declared_protocol("", p.protocol or ""), p.name or "", p.target_port or 0)
-        for p in spec.ports
-    )
-    own = next((a for a in spec.addresses if _is_address(a)), vip)
-    resolution = {"NONE": Resolution.PASSTHROUGH, "STATIC": Resolution.STATIC}.get(
-        str(spec.resolution), Resolution.DNS
+        if p.speaks is not None
     )
     return Service(
         host,
         obj.ref.namespace,
         obj.ref.name,
         ports,
-        vip=own,
-        resolution=resolution,
+        vip=spec.cluster_ip if _is_address(spec.cluster_ip) else vip,
+        resolution=Resolution.DNS if spec.external_name else Resolution.STATIC,
+        external=bool(spec.external_name),
+        origin=str(obj.ref),
+    )
+
+
+def _external_of(obj: ConfigObject, host: Host, vip: str) -> Service:
+    spec = obj.spec
+    ports = tuple(
+        ServicePort(p.number, p.speaks, p.name, p.target_port or 0)
+        for p in spec.ports
+        if p.speaks is not None
+    )
+    own = next((a for a in spec.addresses if _is_address(a)), vip)
+    return Service(
+        host,
+        obj.ref.namespace,
+        obj.ref.name,
+        ports,
+        vip="" if host.startswith("*") else own,
+        resolution=_RESOLUTIONS.get(str(spec.resolution), Resolution.DNS),
         external=str(spec.location) != "MESH_INTERNAL",
         origin=str(obj.ref),
     )
 
 
 def _listed_endpoints(obj: ConfigObject, service: Service) -> list[Endpoint]:
+    """The endpoints that the object itself names."""
+    if obj.ref.kind == "Service":
+        name = obj.spec.external_name
+        return [_plain(p, name, p.app_port) for p in service.ports] if name else []
     return [e for entry in obj.spec.endpoints for e in _entry_endpoints(entry, service)]
 
 
 def _entry_endpoints(entry: Any, service: Service) -> list[Endpoint]:
     """The endpoints of a ``WorkloadEntry``: no proxy of ours stands before it, so it is spoken to plainly."""
-    named = dict(entry.ports or ())
+    named = dict(entry.ports)
     return [
-        Endpoint(
-            service_port=port.number,
-            address=entry.address,
-            port=named.get(port.name) or port.app_port,
-            wire=Wire.PLAIN,
-            app_port=named.get(port.name) or port.app_port,
+        _plain(
+            port,
+            entry.address,
+            named.get(port.name) or port.app_port,
             labels=labels_of(entry.labels),
-            locality=entry.locality or "",
+            locality=entry.locality,
             weight=entry.weight or 1,
         )
         for port in service.ports
     ]
+
+
+def _plain(port: ServicePort, address: str, at: int, **more: Any) -> Endpoint:
+    return Endpoint(port.number, address, at, Wire.PLAIN, app_port=at, **more)
 
 
 def _endpoint_order(endpoint: Endpoint) -> tuple[int, str, int, str]:
