@@ -196,31 +196,13 @@ class SqliteStore:
 
     def _open(self, migrations: Sequence[Sequence[str]]) -> None:
         with translated(self.path):
-            version = self._checked_version(len(migrations))
+            version = _checked_version(self._db, self.path, len(migrations))
             self._db.execute("PRAGMA journal_mode = WAL").fetchone()
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA journal_size_limit = 16777216")
             if version < len(migrations):
                 self._migrate(version, migrations)
         self._keep_good()
-
-    def _checked_version(self, newest: int) -> int:
-        version, application = (
-            int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("user_version", "application_id")
-        )
-        empty = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != APPLICATION_ID and not (empty and version == 0):
-            raise _damaged(self.path, "it is a SQLite file of another program")
-        if version > newest:
-            raise StoreTooNew(
-                f"store {self.path} has schema version {version}, written by a newer Retia; this one knows "
-                f"versions up to {newest}. Upgrade Retia, or restore a backup made before the upgrade"
-            )
-        problems = [row[0] for row in self._db.execute("PRAGMA quick_check(5)")]
-        if problems != ["ok"]:
-            raise _damaged(self.path, "; ".join(str(p).splitlines()[-1] for p in problems))
-        return version
 
     def _migrate(self, version: int, migrations: Sequence[Sequence[str]]) -> None:
         if version:
@@ -308,6 +290,37 @@ class SqliteStore:
         else:
             row = (change.space, change.key, change.value, revision)
             self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", row)
+
+
+def check_file(path: Path) -> None:
+    """That the file is a store which this version can open; raises as :class:`SqliteStore` does. Nothing is
+    changed."""
+    with (
+        translated(path),
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
+    ):
+        if not _checked_version(db, path, SCHEMA_VERSION):
+            raise _damaged(path, "it is empty")
+
+
+def _checked_version(db: sqlite3.Connection, path: Path, newest: int) -> int:
+    """The schema version of a sound file; 0: a new one."""
+    version, application = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("user_version", "application_id")
+    )
+    empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and not (empty and version == 0):
+        raise _damaged(path, "it is a SQLite file of another program")
+    if version > newest:
+        raise StoreTooNew(
+            f"store {path} has schema version {version}, written by a newer Retia; this one knows versions "
+            f"up "
+            f"to {newest}. Upgrade Retia, or restore a backup made before the upgrade"
+        )
+    problems = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")]
+    if problems != ["ok"]:
+        raise _damaged(path, "; ".join(p.splitlines()[-1] for p in problems))
+    return version
 
 
 def good_copy(path: Path) -> Path:
