@@ -270,7 +270,7 @@ def read_yaml(text: str, path: str) -> FileContent:
     return FileContent(tuple(documents))
 
 
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
     """Knows no dates: they would be no JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
@@ -281,7 +281,7 @@ class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoa
 
 def _construct(node: yaml.Node) -> Any:
     constructor = yaml.constructor.SafeConstructor()
-    return constructor.construct_document(node)  # type: ignore[no-untyped-call]
+    return constructor.construct_document(node)
 
 
 def _bound(root: yaml.Node) -> None:
