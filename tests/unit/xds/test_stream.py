@@ -439,9 +439,12 @@ class TestNack:
         bad = world.resources[Name(EDS, "c")]
         (response,) = talk.ask(EDS, *"abcd")
         talk.stream.events()
-        assert said(second := talk.nack(response)) == ["EDS a b"]
-        assert said(third := talk.ack(*second)) == ["EDS c d"]
-        assert said(fourth := talk.nack(*third)) == ["EDS c"]
+        second = talk.nack(response)
+        assert said(second) == ["EDS a b"]
+        third = talk.ack(*second)
+        assert said(third) == ["EDS c d"]
+        fourth = talk.nack(*third)
+        assert said(fourth) == ["EDS c"]
         fifth = talk.nack(*fourth, error="c is bad")
         assert Nacked(bad, "c is bad", "") in talk.stream.events()
         assert said(fifth) == ["EDS d"]

@@ -24,7 +24,7 @@ def spellings(type_url: TypeUrl, name: str) -> tuple[str, ...]:
 
 @dataclass
 class Model:
-    """A client such as Envoy: throws a response with a bad resource away whole, and reconnects with its books."""
+    """A client such as Envoy: throws a response with a bad resource away whole, and keeps books."""
 
     asked: dict[TypeUrl, set[str]] = field(default_factory=lambda: {t: set() for t in TYPES})
     held: dict[TypeUrl, dict[str, Resource]] = field(default_factory=lambda: {t: {} for t in TYPES})
