@@ -1,15 +1,13 @@
-"""Names: DNS labels, hosts and wildcards, and the short names of services.
+"""Names: DNS labels, hosts and wildcards, labels of objects.
 
 Istio's rules throughout: labels as in RFC 1123 (letters of either case), one wildcard as the first label or
-its start, names with no dot taken as services of the namespace of the object that says them.
+its start.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-
-from retia.model.ids import DNS_SUFFIX, Host
 
 _LABEL = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?", re.ASCII)
 _WILDCARD_LABEL = re.compile(r"\*|(?:\*-?)?[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?", re.ASCII)
@@ -101,13 +99,6 @@ def host_covers(wide: str, narrow: str) -> bool:
     if is_wildcard(wide):
         return narrow.removeprefix("*").endswith(wide[1:])
     return wide == narrow
-
-
-def qualify(host: str, namespace: str, suffix: str = DNS_SUFFIX) -> Host:
-    """The host that ``host`` means in an object of ``namespace``: a name with no dot is a service there."""
-    if "." in host or is_wildcard(host) or is_ip(host):
-        return Host(host)
-    return Host(f"{host}.{namespace}.{suffix}")
 
 
 def label_rule(key: str, value: str) -> str | None:

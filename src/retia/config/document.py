@@ -1,0 +1,23 @@
+"""Objects back as documents: what a person could have written to get the object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retia.config.kinds import KINDS
+from retia.model.objects import ConfigObject
+
+
+def to_document(obj: ConfigObject) -> dict[str, Any]:
+    """The object as plain JSON data; parsing it gives an equal object. Defaults are left out."""
+    metadata: dict[str, Any] = {"name": obj.ref.name, "namespace": str(obj.ref.namespace)}
+    if obj.labels:
+        metadata["labels"] = dict(obj.labels)
+    if obj.annotations:
+        metadata["annotations"] = dict(obj.annotations)
+    return {
+        "apiVersion": KINDS[obj.ref.kind].api_version,
+        "kind": obj.ref.kind,
+        "metadata": metadata,
+        "spec": obj.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+    }

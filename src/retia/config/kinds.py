@@ -1,0 +1,118 @@
+"""Which kinds there are: read, known but not supported yet, and no business of a mesh.
+
+This table and ``retia.config.support`` are the whole of what this version does not do with users' documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from retia.config.schema import (
+    DestinationRule,
+    Model,
+    PeerAuthentication,
+    Service,
+    ServiceEntry,
+    VirtualService,
+    WorkloadEntry,
+)
+
+NETWORKING = "networking.istio.io"
+SECURITY = "security.istio.io"
+_ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind that is read."""
+
+    group: str
+    name: str
+    versions: tuple[str, ...]
+    model: type[Model]
+
+    @property
+    def api_version(self) -> str:
+        """The newest version, as ``apiVersion`` says it."""
+        return f"{self.group}/{self.versions[0]}" if self.group else self.versions[0]
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind(NETWORKING, "VirtualService", _ISTIO_VERSIONS, VirtualService),
+            Kind(NETWORKING, "DestinationRule", _ISTIO_VERSIONS, DestinationRule),
+            Kind(NETWORKING, "ServiceEntry", _ISTIO_VERSIONS, ServiceEntry),
+            Kind(NETWORKING, "WorkloadEntry", _ISTIO_VERSIONS, WorkloadEntry),
+            Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
+            Kind("", "Service", ("v1",), Service),
+        )
+    }
+)
+"""The kinds that are read, by name."""
+
+NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        NETWORKING: ("EnvoyFilter", "Gateway", "ProxyConfig", "Sidecar", "WorkloadGroup"),
+        SECURITY: ("AuthorizationPolicy", "RequestAuthentication"),
+        "telemetry.istio.io": ("Telemetry",),
+        "extensions.istio.io": ("TrafficExtension", "WasmPlugin"),
+        "install.istio.io": ("IstioOperator",),
+        "gateway.networking.k8s.io": (
+            "BackendTLSPolicy",
+            "GRPCRoute",
+            "Gateway",
+            "GatewayClass",
+            "HTTPRoute",
+            "ListenerSet",
+            "ReferenceGrant",
+            "TCPRoute",
+            "TLSRoute",
+            "UDPRoute",
+        ),
+        "gateway.networking.x-k8s.io": ("XBackendTrafficPolicy", "XListenerSet", "XMesh"),
+        "inference.networking.k8s.io": ("InferencePool",),
+    }
+)
+"""Mesh configuration that this version does not support: an error, never ignored."""
+
+OWN_GROUP = "retia.dev"
+"""Every kind of it is mesh configuration; none is supported yet."""
+
+CORE_KINDS = frozenset(
+    {
+        "Binding",
+        "ComponentStatus",
+        "ConfigMap",
+        "Endpoints",
+        "Event",
+        "LimitRange",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "Pod",
+        "PodTemplate",
+        "ReplicationController",
+        "ResourceQuota",
+        "Secret",
+        "ServiceAccount",
+    }
+)
+"""Kinds of Kubernetes' core group that are no mesh configuration."""
+
+_KUBERNETES_GROUPS = frozenset({"apps", "autoscaling", "batch", "extensions", "policy"})
+_KUBERNETES_SUFFIX = ".k8s.io"
+
+
+def is_kubernetes_group(group: str) -> bool:
+    """A group of Kubernetes itself other than core (whose kinds are listed); the mesh groups are not."""
+    return group in _KUBERNETES_GROUPS or (group.endswith(_KUBERNETES_SUFFIX) and group not in NOT_YET)
+
+
+def known_groups() -> frozenset[str]:
+    """The groups whose kinds are all known here."""
+    return frozenset({kind.group for kind in KINDS.values()} | set(NOT_YET))

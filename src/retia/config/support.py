@@ -1,0 +1,161 @@
+"""What of the supported kinds this version does not apply yet, and what never has an effect here.
+
+One list as data, so that it can shrink. Rules are matched against the user's document itself, so that they
+are reported together with all other errors. A field that is given but empty (``[]``, ``{}``, ``null``) says
+nothing and is let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from retia.config.codes import Code
+from retia.config.schema.base import Path, Problem
+
+_NOT_YET = "is not supported by this version"
+_SAID = {Code.NO_EFFECT_FIELD: "has no effect", Code.DEPRECATED_FIELD: "is an old name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A field (``[]``: each item, ``*``: each key of a map) that is not applied, or only with some values."""
+
+    field: str
+    note: str
+    allowed: Callable[[Any], bool] | None = None
+    """The values that are applied; ``None``: no value is."""
+    code: Code = Code.UNSUPPORTED_FIELD
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.field.replace("[]", ".[]").split("."))
+
+
+def _among(*values: str) -> Callable[[Any], bool]:
+    return lambda value: not isinstance(value, str) or value in values
+
+
+def _not_among(*values: str) -> Callable[[Any], bool]:
+    return lambda value: value not in values
+
+
+def _no_text(value: Any) -> bool:
+    return not isinstance(value, str)
+
+
+def _exports(value: Any) -> bool:
+    return value in (["*"], ["."]) or not isinstance(value, list)
+
+
+_EXPORT = Limit("exportTo", 'only "*" and "." are', _exports)
+_TRAFFIC_POLICY = (
+    Limit("loadBalancer.localityLbSetting", ""),
+    Limit("loadBalancer.zoneAwareLbSetting", ""),
+    Limit("loadBalancer.warmupDurationSecs", ""),
+    Limit("loadBalancer.warmup", ""),
+    Limit("loadBalancer.consistentHash.minimumRingSize", "use ringHash", None, Code.DEPRECATED_FIELD),
+    Limit("loadBalancer.simple", "use LEAST_REQUEST", _not_among("LEAST_CONN"), Code.DEPRECATED_FIELD),
+    Limit("outlierDetection.consecutiveErrors", "use consecutiveGatewayErrors or consecutive5xxErrors"),
+    Limit("tls.credentialName", "name files instead (clientCertificate, privateKey, caCertificates)"),
+)
+_POLICY_ONLY = (
+    Limit("tunnel", ""),
+    Limit("proxyProtocol", ""),
+    Limit("retryBudget", ""),
+)
+
+
+def _under(prefix: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    return tuple(Limit(f"{prefix}.{each.field}", each.note, each.allowed, each.code) for each in limits)
+
+
+LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
+    {
+        "VirtualService": (
+            Limit("gateways[]", "only mesh is", _among("mesh")),
+            _EXPORT,
+            Limit("tls", "TLS passed on unopened is routed by its ServiceEntry or Service"),
+            Limit("tcp", ""),
+            Limit("http[].delegate", ""),
+            Limit("http[].corsPolicy", ""),
+            Limit("http[].match[].gateways[]", "only mesh is", _among("mesh")),
+            Limit("http[].match[].statPrefix", ""),
+            Limit("http[].retries.retryRemoteLocalities", ""),
+            Limit("http[].mirrorPercent", "use mirrorPercentage", None, Code.DEPRECATED_FIELD),
+            Limit("http[].fault.delay.percent", "use percentage", None, Code.DEPRECATED_FIELD),
+            Limit("http[].fault.delay.exponentialDelay", "Istio refuses it too; use fixedDelay"),
+            Limit("http[].fault.abort.http2Error", "Istio refuses it too; use httpStatus or grpcStatus"),
+        ),
+        "DestinationRule": (
+            _EXPORT,
+            Limit("workloadSelector", ""),
+            *_under("trafficPolicy", _TRAFFIC_POLICY + _POLICY_ONLY),
+            *_under("trafficPolicy.portLevelSettings[]", _TRAFFIC_POLICY),
+            *_under("subsets[].trafficPolicy", _TRAFFIC_POLICY + _POLICY_ONLY),
+            *_under("subsets[].trafficPolicy.portLevelSettings[]", _TRAFFIC_POLICY),
+        ),
+        "ServiceEntry": (
+            _EXPORT,
+            Limit("resolution", "DNS is", _not_among("DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
+        ),
+        "WorkloadEntry": (),
+        "PeerAuthentication": (),
+        "Service": (
+            Limit("type", "use a ServiceEntry with resolution DNS", _not_among("ExternalName")),
+            Limit("ports[].targetPort", "a name here; give the number", _no_text),
+            *(
+                Limit(field, "it is for Kubernetes", None, Code.NO_EFFECT_FIELD)
+                for field in (
+                    "externalIPs",
+                    "externalTrafficPolicy",
+                    "internalTrafficPolicy",
+                    "loadBalancerIP",
+                    "loadBalancerClass",
+                    "loadBalancerSourceRanges",
+                    "healthCheckNodePort",
+                    "publishNotReadyAddresses",
+                    "sessionAffinityConfig",
+                    "trafficDistribution",
+                    "ports[].nodePort",
+                )
+            ),
+            Limit("sessionAffinity", "use consistentHash", _not_among("ClientIP"), Code.NO_EFFECT_FIELD),
+            Limit(
+                "ports[].protocol",
+                "only TCP is carried; the port is left out",
+                _among("TCP"),
+                Code.NO_EFFECT_FIELD,
+            ),
+        ),
+    }
+)
+"""By kind; fields are of ``spec``."""
+
+
+def unsupported(kind: str, spec: Any) -> Iterator[Problem]:
+    """The fields of ``spec`` (a user's document, or one made by ``to_document``) that are not applied."""
+    for limit in LIMITS[kind]:
+        for path, value in _find(spec, limit.parts, ()):
+            if value in (None, [], {}, "") or (limit.allowed is not None and limit.allowed(value)):
+                continue
+            yield Problem(path, _message(limit, value), limit.code)
+
+
+def _message(limit: Limit, value: Any) -> str:
+    said = _SAID.get(limit.code, _NOT_YET)
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+    what = said if limit.allowed is None else f"is {shown}, which {said}"
+    return f"{what}; {limit.note}" if limit.note else what
+
+
+def _find(value: Any, parts: tuple[str, ...], path: Path) -> Iterator[tuple[Path, Any]]:
+    if not parts:
+        yield path, value
+    elif parts[0] == "[]":
+        for index, item in enumerate(value if isinstance(value, list | tuple) else ()):
+            yield from _find(item, parts[1:], (*path, index))
+    elif isinstance(value, Mapping) and parts[0] in value:
+        yield from _find(value[parts[0]], parts[1:], (*path, parts[0]))
