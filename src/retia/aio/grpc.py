@@ -1,0 +1,139 @@
+"""A gRPC server that takes sockets, bounds messages and closes its connections when it stops.
+
+grpclib does the protocol. Three things are added. Messages are bounded, because a length is the peer's word
+for how much memory to take. Methods may carry bytes instead of message objects. And a server that stops says
+good-bye and closes each connection; otherwise a client would go on using it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpclib.const
+import grpclib.server
+from grpclib.config import Configuration
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError
+
+MESSAGE_BYTES = 4 * 1024 * 1024
+"""The largest message taken where nothing else is said; gRPC's usual limit."""
+
+KEEPALIVE_S = 30.0
+"""How often a silent peer is asked whether it is still there."""
+KEEPALIVE_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
+
+Handler = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method: ``handler`` gets grpclib's server stream. ``request`` and ``reply`` are message types, or
+    ``bytes``."""
+
+    path: str
+    handler: Handler
+    request: type
+    reply: type
+    streaming: bool = False
+
+
+class MixedCodec(CodecBase):  # type: ignore[misc, unused-ignore]
+    """Message objects as protobuf, bytes as they are."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        return message if message_type is bytes else message.SerializeToString()  # type: ignore[no-any-return]
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        return data if message_type is bytes else message_type.FromString(data)
+
+
+async def receive_bytes(stream: Any, limit_bytes: int = MESSAGE_BYTES) -> bytes | None:
+    """The next message's bytes, or ``None`` at the end. Raises ``GRPCError`` for a message beyond the limit.
+
+    It reads below grpclib's own ``recv_message``, which takes any length.
+    """
+    head = await stream._stream.recv_data(5)
+    if not head:
+        return None
+    compressed, size = struct.unpack(">?I", head)
+    if compressed:
+        raise GRPCError(grpclib.const.Status.UNIMPLEMENTED, "compressed messages are not taken")
+    if size > limit_bytes:
+        raise GRPCError(
+            grpclib.const.Status.RESOURCE_EXHAUSTED,
+            f"a message of {size} bytes; at most {limit_bytes} are taken",
+        )
+    data: bytes = await stream._stream.recv_data(size)
+    return data
+
+
+class Server:
+    """Serves methods on any number of sockets."""
+
+    def __init__(self, *methods: Method, keepalive_s: float = KEEPALIVE_S) -> None:
+        self._methods = methods
+        self._config = Configuration(
+            _keepalive_time=keepalive_s,
+            _keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+            _keepalive_permit_without_calls=True,
+            _http2_max_pings_without_data=0,
+            _http2_min_sent_ping_interval_without_data=keepalive_s,
+        )
+        self._servers: list[_Tracked] = []
+
+    def __mapping__(self) -> Mapping[str, grpclib.const.Handler]:
+        cardinality = grpclib.const.Cardinality
+        return {
+            m.path: grpclib.const.Handler(
+                m.handler,
+                cardinality.STREAM_STREAM if m.streaming else cardinality.UNARY_UNARY,
+                m.request,
+                m.reply,
+            )
+            for m in self._methods
+        }
+
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Serve on a bound socket; it is closed by :meth:`stop`."""
+        server = _Tracked([self], codec=MixedCodec(), config=self._config)
+        await server.start(sock=sock, ssl=tls)
+        self._servers.append(server)
+
+    async def stop(self) -> None:
+        """Take no more, end what runs, close all connections. Takes at most :data:`STOP_TIMEOUT_S`."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+            server.hang_up()
+        for server in servers:
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await server.wait_closed()
+            except TimeoutError:
+                continue
+
+
+class _Tracked(grpclib.server.Server):  # type: ignore[misc, unused-ignore]
+    """Knows its connections, to close them."""
+
+    def _protocol_factory(self) -> Any:
+        protocol = super()._protocol_factory()
+        if not hasattr(self, "_open"):
+            self._open: set[Any] = set()
+        self._open = {p for p in self._open if hasattr(p, "connection") and not p.connection.is_closing()}
+        self._open.add(protocol)
+        return protocol
+
+    def hang_up(self) -> None:
+        for protocol in getattr(self, "_open", ()):
+            if hasattr(protocol, "connection"):
+                protocol.connection.close()
