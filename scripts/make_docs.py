@@ -1,0 +1,83 @@
+"""Writes the pages of the reference that are made from code; with ``--check`` only says which are stale.
+
+* ``docs/reference/commands.md``: every command, from the command line's own descriptions.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import typer
+
+from retia.cli.main import app
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ROOT / "docs" / "reference" / "commands.md"
+HEAD = """# Commands
+
+Made from the command line itself by `make docs`; do not edit. Data goes to stdout, messages to stderr. Exit
+status: 0 done, 1 failed (or, for `check`, something is wrong), 2 wrong usage, 130 interrupted; `retia run`
+has the exit status of the program that it ran. `retia --home DIR` or the variable `RETIA_HOME` chooses the
+state folder, `~/.retia` otherwise.
+"""
+
+
+def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands below a group, in the order in which they are listed."""
+    context = click.Context(group, info_name=path)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        elif command is not None and not command.hidden:
+            yield f"{path} {name}", command
+
+
+def section(path: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=path)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    text, _, examples = inspect.cleandoc(command.help or "").partition("\b")
+    lines = [f"## {path}", "", *text.strip().splitlines(), "", "```sh", usage, "```"]
+    rows = [
+        record
+        for parameter in command.get_params(context)
+        if (record := parameter.get_help_record(context)) and record[0] != "--help"
+    ]
+    rows = [(name, " ".join(what.split())) for name, what in rows if "--help" not in name]
+    if rows:
+        lines += ["", "| option | meaning |", "|---|---|"]
+        lines += [f"| `{_cell(name)}` | {_cell(what)} |" for name, what in rows]
+    if examples.strip():
+        shown = [line.strip() for line in examples.strip().splitlines()[1:]]
+        lines += ["", "Examples:", "", "```sh", *shown, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> int:
+    group = typer.main.get_command(app)
+    if not isinstance(group, click.Group):
+        raise TypeError("the command line is no group of commands")
+    sections = [section(path, command) for path, command in commands(group, "retia")]
+    wanted = "\n".join([HEAD, *sections])
+    current = COMMANDS.read_text() if COMMANDS.exists() else ""
+    if "--check" in sys.argv[1:]:
+        if current != wanted:
+            print(f"{COMMANDS.relative_to(ROOT)} is stale; run 'make docs'")
+            return 1
+        print(f"{COMMANDS.relative_to(ROOT)} is as the code says")
+        return 0
+    COMMANDS.write_text(wanted)
+    print(f"wrote {COMMANDS.relative_to(ROOT)}: {len(sections)} commands")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
