@@ -1,4 +1,4 @@
-"""Writes the pages of the reference that are made from code; with ``--check`` only says which are stale.
+"""Writes the pages of the reference that are made from code.
 
 * ``docs/reference/commands.md``: every command, from the command line's own descriptions.
 """
@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 from retia.cli.main import app
@@ -26,19 +27,20 @@ state folder, `~/.retia` otherwise.
 """
 
 
-def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+# Some versions of Typer bring their own copy of click, so commands are told from groups by what they can do.
+def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
     """All commands below a group, in the order in which they are listed."""
-    context = click.Context(group, info_name=path)
+    context = group.context_class(group, info_name=path)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        if isinstance(command, click.Group):
+        if hasattr(command, "list_commands"):
             yield from commands(command, f"{path} {name}")
         elif command is not None and not command.hidden:
             yield f"{path} {name}", command
 
 
-def section(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path)
+def section(path: str, command: Any) -> str:
+    context = command.context_class(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     text, _, examples = inspect.cleandoc(command.help or "").partition("\b")
     lines = [f"## {path}", "", *text.strip().splitlines(), "", "```sh", usage, "```"]
@@ -50,11 +52,16 @@ def section(path: str, command: click.Command) -> str:
     rows = [(name, " ".join(what.split())) for name, what in rows if "--help" not in name]
     if rows:
         lines += ["", "| option | meaning |", "|---|---|"]
-        lines += [f"| `{_cell(name)}` | {_cell(what)} |" for name, what in rows]
+        lines += [f"| `{_cell(_bare(name))}` | {_cell(what)} |" for name, what in rows]
     if examples.strip():
         shown = [line.strip() for line in examples.strip().splitlines()[1:]]
         lines += ["", "Examples:", "", "```sh", *shown, "```"]
     return "\n".join(lines) + "\n"
+
+
+def _bare(name: str) -> str:
+    """An option without the name of its Python type, which says nothing to its user."""
+    return re.sub(r" <(?:str|int|path|list\[str\])>$", "", name)
 
 
 def _cell(text: str) -> str:
@@ -62,18 +69,8 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    group = typer.main.get_command(app)
-    if not isinstance(group, click.Group):
-        raise TypeError("the command line is no group of commands")
-    sections = [section(path, command) for path, command in commands(group, "retia")]
+    sections = [section(path, command) for path, command in commands(typer.main.get_command(app), "retia")]
     wanted = "\n".join([HEAD, *sections])
-    current = COMMANDS.read_text() if COMMANDS.exists() else ""
-    if "--check" in sys.argv[1:]:
-        if current != wanted:
-            print(f"{COMMANDS.relative_to(ROOT)} is stale; run 'make docs'")
-            return 1
-        print(f"{COMMANDS.relative_to(ROOT)} is as the code says")
-        return 0
     COMMANDS.write_text(wanted)
     print(f"wrote {COMMANDS.relative_to(ROOT)}: {len(sections)} commands")
     return 0
