@@ -15,8 +15,8 @@ from retia.model.objects import ObjectRef, Origin
 
 
 class Code(StrEnum):
-    """``RT00xx`` text and documents, ``RT01xx`` fields, ``RT02xx`` support, ``RT03xx`` and on: relations
-    between objects."""
+    """``RT00xx`` text and documents, ``RT01xx`` fields, ``RT02xx`` support, ``RT03xx`` relations between
+    objects, ``RT04xx`` what became of them at the proxies."""
 
     SYNTAX = "RT0001"
     DUPLICATE_KEY = "RT0002"
@@ -54,6 +54,9 @@ class Code(StrEnum):
     DESTINATION_RULE_CONFLICT = "RT0312"
     POLICY_CONFLICT = "RT0313"
     DUPLICATE_SERVICE = "RT0314"
+
+    NOT_BUILT = "RT0401"
+    REJECTED = "RT0402"
 
     @property
     def level(self) -> Level:

@@ -59,6 +59,9 @@ _TRAFFIC_POLICY = (
     Limit("loadBalancer.consistentHash.minimumRingSize", "use ringHash", None, Code.DEPRECATED_FIELD),
     Limit("loadBalancer.simple", "use LEAST_REQUEST", _not_among("LEAST_CONN"), Code.DEPRECATED_FIELD),
     Limit("outlierDetection.consecutiveErrors", "use consecutiveGatewayErrors or consecutive5xxErrors"),
+    Limit("outlierDetection.outlierDetectionHttpErrorCodes", "all 5xx answers count"),
+    Limit("connectionPool.tcp.idleTimeout", "idle connections of opaque TCP end after 1h"),
+    Limit("tls.caCrl", "revoked certificates are not looked up"),
     Limit("tls.credentialName", "name files instead (clientCertificate, privateKey, caCertificates)"),
 )
 _POLICY_ONLY = (

@@ -223,7 +223,7 @@ class Delay(Model):
     fixed_delay: PositiveDuration | None = None
     exponential_delay: PositiveDuration | None = None
     percentage: Percent | None = None
-    """Absent: ``percent``, and all requests where that is absent too."""
+    """Absent: ``percent``, and no request where that is absent too."""
 
     def problems(self) -> Iterator[Problem]:
         yield from one_of(self, "fixed_delay", "exponential_delay", required=True)
@@ -236,7 +236,7 @@ class Abort(Model):
     grpc_status: Text | None = None
     http2_error: Text | None = None
     percentage: Percent | None = None
-    """Absent: all requests."""
+    """Absent: no request."""
 
     def problems(self) -> Iterator[Problem]:
         yield from one_of(self, "http_status", "grpc_status", "http2_error", required=True)

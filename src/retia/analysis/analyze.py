@@ -1,0 +1,36 @@
+"""All checks over all objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from retia.analysis import conflicts, mtls, protocols, reach, references
+from retia.analysis.world import World
+from retia.model.finding import Finding
+from retia.model.ids import DNS_SUFFIX
+from retia.model.mesh import EndpointSet, Service, Workload
+from retia.model.objects import ConfigObject
+
+_CHECKS = (references.check, conflicts.check, protocols.check, reach.check, mtls.check)
+
+
+def analyze(
+    objects: Iterable[ConfigObject],
+    services: Iterable[Service],
+    endpoints: Iterable[EndpointSet] | None = None,
+    workloads: Iterable[Workload] | None = None,
+    suffix: str = DNS_SUFFIX,
+) -> tuple[Finding, ...]:
+    """What is wrong between the objects, sorted, in any order of input the same.
+
+    ``services`` are all hosts that exist: made by agents, ``Service`` and ``ServiceEntry``. Without
+    ``endpoints`` or ``workloads`` the checks that need them (empty subsets and selectors, ambiguous
+    addresses) are left out, as is right for a directory of documents with no mesh running.
+    """
+    world = World.of(objects, services, endpoints, workloads, suffix)
+    found = {each for check in _CHECKS for each in check(world)}
+    return tuple(sorted(found, key=_order))
+
+
+def _order(each: Finding) -> tuple[str, str, str, str]:
+    return (str(each.ref or ""), each.field, each.code, each.message)

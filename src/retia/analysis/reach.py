@@ -1,0 +1,105 @@
+"""HTTP rules that no request reaches, because an earlier rule takes all of theirs.
+
+A match block is covered by an earlier one if everything that the earlier one asks is implied by what the
+later one asks. Where that cannot be seen (a regular expression against another) it is taken not to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from retia.analysis.world import World
+from retia.config.codes import Code, finding
+from retia.config.schema.http_match import HTTPMatchRequest
+from retia.config.schema.types import StringMatch
+from retia.config.schema.virtual_service import HTTPRoute
+from retia.model.finding import Finding
+
+_EVERYTHING = HTTPMatchRequest()
+_REMEDY = "put the narrower rule first"
+
+
+def check(world: World) -> Iterator[Finding]:
+    for obj in world.kind("VirtualService"):
+        for field, message in unreachable(obj.spec.http):
+            yield finding(Code.UNREACHABLE_RULE, message, ref=obj.ref, field=f"spec.{field}", remedy=_REMEDY)
+
+
+def unreachable(rules: tuple[HTTPRoute, ...]) -> Iterator[tuple[str, str]]:
+    """Field path and message of each rule, or match block of one, that never holds."""
+    earlier: list[tuple[str, HTTPMatchRequest]] = []
+    for index, rule in enumerate(rules):
+        blocks = rule.match or (_EVERYTHING,)
+        hidden = [_covering(earlier, block) for block in blocks]
+        if all(hidden):
+            takers = ", ".join(dict.fromkeys(where for where in hidden if where))
+            yield f"http[{index}]", f"is never reached: {takers} takes all of its requests"
+        else:
+            for number, where in enumerate(hidden):
+                if where:
+                    message = f"never holds: {where} takes all of its requests"
+                    yield f"http[{index}].match[{number}]", message
+        earlier += [
+            (f"spec.http[{index}].match[{number}]" if rule.match else f"spec.http[{index}]", block)
+            for number, block in enumerate(blocks)
+        ]
+
+
+def _covering(earlier: list[tuple[str, HTTPMatchRequest]], block: HTTPMatchRequest) -> str:
+    return next((where for where, wide in earlier if covers(wide, block)), "")
+
+
+def covers(wide: HTTPMatchRequest, narrow: HTTPMatchRequest) -> bool:
+    """Whether every request that ``narrow`` takes is one that ``wide`` takes."""
+    return (
+        _uri_covers(wide, narrow)
+        and all(
+            _text_covers(getattr(wide, field), getattr(narrow, field))
+            for field in ("scheme", "method", "authority")
+        )
+        and wide.port in (None, narrow.port)
+        and wide.source_namespace in (None, narrow.source_namespace)
+        and set(wide.source_labels) <= set(narrow.source_labels)
+        and (not wide.gateways or set(narrow.gateways) <= set(wide.gateways) != set())
+        and _map_covers(wide.headers, narrow.headers)
+        and _map_covers(wide.query_params, narrow.query_params)
+        and set(wide.without_headers) <= set(narrow.without_headers)
+    )
+
+
+def _uri_covers(wide: HTTPMatchRequest, narrow: HTTPMatchRequest) -> bool:
+    if wide.uri is None or wide.uri.prefix in ("", "/"):
+        return True
+    if narrow.uri is None:
+        return False
+    if wide.ignore_uri_case:
+        return _text_covers(_lower(wide.uri), _lower(narrow.uri))
+    return not narrow.ignore_uri_case and _text_covers(wide.uri, narrow.uri)
+
+
+def _lower(match: StringMatch) -> StringMatch:
+    if match.regex is not None:
+        return match
+    return StringMatch(exact=_down(match.exact), prefix=_down(match.prefix))
+
+
+def _down(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _text_covers(wide: StringMatch | None, narrow: StringMatch | None) -> bool:
+    if wide is None or wide == narrow:
+        return True
+    if narrow is None:
+        return False
+    if wide.is_present:
+        return True
+    start = narrow.exact if narrow.exact is not None else narrow.prefix
+    return wide.prefix is not None and start is not None and start.startswith(wide.prefix)
+
+
+def _map_covers(
+    wide: tuple[tuple[str, StringMatch], ...], narrow: tuple[tuple[str, StringMatch], ...]
+) -> bool:
+    asked = dict(narrow)
+    return all(key in asked and _text_covers(match, asked[key]) for key, match in wide)
