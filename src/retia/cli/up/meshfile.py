@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from retia.cli.up.positions import Problem, ProblemsError, field_path, load
+from retia.cli.up.positions import Located, Problem, ProblemsError, field_path, load
 
 Protocol = Literal["http", "http2", "grpc", "tcp", "tls", "auto"]
 
@@ -359,12 +359,17 @@ class MeshFile(_Part):
 
 def parse(text: str, name: str) -> MeshFile:
     """The mesh file in ``text``; ``name`` is what errors call it. Raises :class:`ProblemsError`."""
+    return parse_located(text, name)[0]
+
+
+def parse_located(text: str, name: str) -> tuple[MeshFile, Located]:
+    """As :func:`parse`, with the table of lines for later complaints."""
     located = load(text, name)
     value = {} if located.value is None else located.value
     if not isinstance(value, dict):
         raise ProblemsError([Problem(name, 1, "", "a mesh file is a mapping with 'services'")])
     try:
-        return MeshFile.model_validate(value)
+        return MeshFile.model_validate(value), located
     except ValidationError as error:
         problems = []
         for detail in error.errors(include_url=False):

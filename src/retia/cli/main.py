@@ -1,0 +1,161 @@
+"""The command ``retia``: the table of commands, and the one place where a command ends.
+
+Command modules import what is heavy (HTTP, pydantic, Rich) inside their functions, so that ``retia run``,
+which stands before every program's start, is quick.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import click
+import typer
+
+from retia.cli import (
+    agent,
+    apply,
+    backup,
+    check,
+    controller,
+    delete,
+    demo,
+    down,
+    forward,
+    get,
+    hosts,
+    logs,
+    output,
+    proxies,
+    proxy_config,
+    restore,
+    run,
+    services,
+    status,
+    token,
+    version,
+    workloads,
+)
+from retia.cli.errors import FAILED, INTERRUPTED, USAGE, CliError
+from retia.cli.session import Session
+from retia.cli.up import command as up
+
+_OTHERS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    name="retia",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _main(
+    ctx: typer.Context,
+    home: Annotated[
+        str,
+        typer.Option("--home", metavar="DIR", help="The state folder; absent: RETIA_HOME, then ~/.retia."),
+    ] = "",
+) -> None:
+    """Retia: a service mesh for plain hosts, on stock Envoy.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    ctx.obj = Session.of(home, os.environ)
+
+
+def _add(
+    group: typer.Typer, name: str, function: Callable[..., None], examples: tuple[str, ...], **settings: Any
+) -> None:
+    """Registers a command; its help is its docstring with the examples below."""
+    text = (function.__doc__ or "").strip()
+    paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
+    shown = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
+    group.command(name, help="\n\n".join([*paragraphs, shown]), short_help=paragraphs[0], **settings)(
+        function
+    )
+
+
+_proxy = typer.Typer(help="Look into one proxy.", no_args_is_help=True, rich_markup_mode=None)
+_token = typer.Typer(help="Tokens with which hosts join.", no_args_is_help=True, rich_markup_mode=None)
+
+_add(app, "up", up.up, up.EXAMPLES)
+_add(app, "down", down.down, down.EXAMPLES)
+_add(app, "run", run.run, run.EXAMPLES, context_settings={"allow_interspersed_args": False})
+_add(app, "apply", apply.apply, apply.EXAMPLES)
+_add(app, "get", get.get, get.EXAMPLES)
+_add(app, "delete", delete.delete, delete.EXAMPLES)
+_add(app, "forward", forward.forward, forward.EXAMPLES)
+_add(app, "services", services.services, services.EXAMPLES)
+_add(app, "workloads", workloads.workloads, workloads.EXAMPLES)
+_add(app, "proxies", proxies.proxies, proxies.EXAMPLES)
+_add(_proxy, "config", proxy_config.config, proxy_config.EXAMPLES)
+app.add_typer(_proxy, name="proxy")
+_add(app, "hosts", hosts.hosts, hosts.EXAMPLES)
+_add(app, "status", status.status, status.EXAMPLES)
+_add(app, "check", check.check, check.EXAMPLES)
+_add(app, "logs", logs.logs, logs.EXAMPLES)
+_add(app, "demo", demo.demo, demo.EXAMPLES)
+_add(_token, "create", token.create, token.EXAMPLES)
+app.add_typer(_token, name="token")
+_add(app, "backup", backup.backup, backup.EXAMPLES)
+_add(app, "restore", restore.restore, restore.EXAMPLES)
+_add(app, "controller", controller.controller, controller.EXAMPLES, context_settings=_OTHERS)
+_add(app, "agent", agent.agent, agent.EXAMPLES, context_settings=_OTHERS)
+_add(app, "version", version.version, version.EXAMPLES)
+
+
+def main() -> None:
+    """The entry point; ends the process with the command's exit code."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code; never raises for what a person did wrong."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="retia", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.say(error.format_message())
+        return USAGE
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "retia"
+        output.say(f"retia: {error.format_message()} (see '{where} --help')")
+        return USAGE
+    except CliError as error:
+        output.say(f"retia: {error}")
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception as error:  # noqa: BLE001  what is not ours is raised again
+        return _known_failure(error)
+    return result if isinstance(result, int) else 0
+
+
+def _closed_pipe() -> int:
+    """Whoever reads our output has seen enough: that is no failure of ours, and no traceback."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    return 0
+
+
+def _known_failure(error: Exception) -> int:
+    """Errors of the two clients, told apart here so that nothing heavy is imported without need."""
+    from retia.api.client import ClientError
+    from retia.api.local import LocalError
+
+    if isinstance(error, ClientError):
+        output.show_findings(error.findings)
+        output.say(f"retia: {error}")
+        return FAILED
+    if isinstance(error, LocalError):
+        output.say(f"retia: {error}")
+        return FAILED
+    raise error

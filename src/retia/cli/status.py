@@ -1,0 +1,47 @@
+"""``retia status``."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from retia.cli import output
+from retia.cli.output import Format, Output
+from retia.cli.session import Session
+
+EXAMPLES = (
+    "retia status",
+    "retia status -o json",
+    "retia --home /srv/mesh status",
+)
+
+
+def status(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
+    """Show the controller's own state: what it holds, its authority, its counters, its findings."""
+    session: Session = ctx.obj
+    with session.client() as client:
+        item = client.status()
+    now = time.time()
+    registry = "frozen" if item.registry_frozen else "live"
+    if item.registry_frozen:
+        registry += f": {item.registry_reason} {output.until(item.registry_until, now)}".rstrip()
+    rows: list[tuple[str, object]] = [
+        ("version", item.version),
+        ("ready", item.ready),
+        ("up for", output.span(now - item.started) if item.started else ""),
+        ("home", item.home),
+        ("mesh index", item.mesh_index),
+        ("xDS address", item.xds_address),
+        ("revision", item.revision),
+        ("registry", registry),
+        ("objects", item.objects),
+        ("services", item.services),
+        ("workloads", item.workloads),
+        ("proxies", item.proxies),
+        ("hosts", item.hosts),
+    ]
+    rows += [(c.subject, f"expires {output.until(c.expiry, now)}") for c in item.authority]
+    rows += [(name, f"{value:g}") for name, value in sorted(item.counters.items())]
+    output.emit(item, output_format, ("WHAT", "VALUE"), rows)
+    output.show_findings(item.findings)
