@@ -395,8 +395,9 @@ def _hold(path: Path) -> int:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
+        with contextlib.suppress(OSError):  # only for the message below; a full disk must not keep us out
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
     except BlockingIOError as error:
         holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
         os.close(fd)
