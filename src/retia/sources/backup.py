@@ -258,6 +258,8 @@ def _unpack(archive: tarfile.TarFile, manifest: Manifest, target: Path, source: 
             raise BackupError(f"{source} is damaged: the checksum of {entry.path} is wrong")
     if wanted:
         raise BackupError(f"{source} is damaged: {', '.join(sorted(wanted))} missing")
+    while archive.fileobj is not None and archive.fileobj.read(_CHUNK):
+        """To the end, where gzip's own checksum is."""
     if STORE not in {entry.path for entry in manifest.files}:
         raise BackupError(f"{source} holds no {STORE}")
 

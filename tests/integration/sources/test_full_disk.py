@@ -37,10 +37,9 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def fill(directory: Path) -> Path:
     ballast = directory / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while file.write(b"x" * 4096):
-                pass
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
     return ballast
 
 
