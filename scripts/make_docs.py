@@ -61,7 +61,7 @@ def section(path: str, command: Any) -> str:
 
 def _bare(name: str) -> str:
     """An option without the name of its Python type, which says nothing to its user."""
-    return re.sub(r" <(?:str|int|path|list\[str\])>$", "", name)
+    return re.sub(r" <(?:str|int|int range|path|list\[str\])>$", "", name)
 
 
 def _cell(text: str) -> str:
