@@ -11,8 +11,8 @@ from retia.analysis.catalogue import CATALOGUE
 
 _HEAD = """# Findings
 
-What Retia says about configuration. A finding has a stable code, a level, a place (file and line, object,
-field path) and one sentence. `retia apply` refuses everything if one finding is an error; warnings and remarks
+What Retia says about configuration. A finding has a stable code, a level, a place (file, line, object and
+field path) and one sentence. `retia apply` refuses everything if one finding is an error; warnings and notes
 are printed and do not change the exit status. A code is never reused for something else.
 
 This page is made from the program (`make docs`).
