@@ -132,7 +132,7 @@ class Process:
 def start_stamp(pid: int) -> int:
     """Start time of a process in clock ticks since boot; 0: there is no such process, or it is a zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 (pathlib is more than this process needs)
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
@@ -311,7 +311,6 @@ class Keeper:
         self._sockets = Sockets()
         self._processes: dict[str, Process] = {}
         self._clients: set[socket.socket] = set()
-        self._errands: set[int] = set()
         self._stopping_since = 0.0
         self._status = 0
         self._told_to_stop = False
@@ -334,7 +333,6 @@ class Keeper:
         while not self._finished():
             for key, _ in self._selector.select(self._wait_s()):
                 self._ready(key, listener, wake_reader)
-            self._reap_errands()
             self._tick()
         listener.close()
         self._sockets.close_all()
@@ -412,14 +410,13 @@ class Keeper:
             self._drop(client)
             return
         try:
-            result, held = self._do(request, client)
+            result, held = self._do(request)
         except KeeperError as error:
             self._send(client, {"id": number, "error": str(error)})
         except (KeyError, TypeError, ValueError) as error:
             self._send(client, {"id": number, "error": f"{type(error).__name__}: {error}"})
         else:
-            if result is not None:
-                self._send(client, {"id": number, "ok": result}, held)
+            self._send(client, {"id": number, "ok": result}, held)
 
     def _send(self, client: socket.socket, message: Json, held: socket.socket | None = None) -> None:
         try:
@@ -432,7 +429,7 @@ class Keeper:
         for client in list(self._clients):
             self._send(client, message)
 
-    def _do(self, request: Json, client: socket.socket) -> tuple[Json | None, socket.socket | None]:
+    def _do(self, request: Json) -> tuple[Json, socket.socket | None]:
         op = request["op"]
         if op == "open":
             held = self._sockets.open(
@@ -453,37 +450,10 @@ class Keeper:
             return {}, None
         if op == "list":
             return {"processes": self._list(), "sockets": self._sockets.keys(), "pid": os.getpid()}, None
-        if op == "connect":
-            self._connect(request, client)
-            return None, None
         if op == "shutdown":
             self._told_to_stop = True
             return {}, None
         raise KeeperError(f"{op} is not an operation")
-
-    def _connect(self, request: Json, client: socket.socket) -> None:
-        """Begin a TCP connection from within a cgroup, and hand it out.
-
-        A socket belongs for ever to the cgroup of the process that made it. A child goes there, makes it and
-        answers by itself, since the keeper must not move.
-        """
-        pid = os.fork()
-        if pid:
-            self._errands.add(pid)
-            return
-        try:
-            _errand(request, client)
-        finally:
-            os._exit(0)
-
-    def _reap_errands(self) -> None:
-        for pid in list(self._errands):
-            try:
-                done, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                done = pid
-            if done:
-                self._errands.discard(pid)
 
     # Processes
 
@@ -650,25 +620,6 @@ class Keeper:
                 process.pid = 0
                 process.due = time.monotonic()
                 self._processes[process.spec.name] = process
-
-
-def _errand(request: Json, client: socket.socket) -> None:
-    """In a child of the keeper: connect from within a cgroup and answer."""
-    number = request["id"]
-    try:
-        cgroup = _text(request, "cgroup")
-        if cgroup:
-            _enter_cgroup(cgroup)
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        status = sock.connect_ex((_text(request, "address"), _number(request, "port")))
-        if status not in (0, errno.EINPROGRESS):
-            raise OSError(status, os.strerror(status))
-        _send_packet(client, {"id": number, "ok": {}}, [sock.fileno()])
-    except (OSError, KeeperError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        with contextlib.suppress(OSError):
-            _send_packet(client, {"id": number, "error": text}, [])
 
 
 def read_record(run: str) -> list[Process]:

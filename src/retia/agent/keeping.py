@@ -128,12 +128,6 @@ class KeeperClient:
         """Close a held socket: ``unix:<path>``, ``tcp:<address>:<port>``, ``udp:...``, ``lock:<name>``."""
         await self._call({"op": "close", "key": key})
 
-    async def connect_from(self, cgroup: str, address: str, port: int) -> socket.socket:
-        """A TCP socket made in a cgroup (its ``cgroup.procs`` file; empty: the keeper's own), its connection
-        begun and perhaps not complete yet. Raises :class:`KeeperError` when it is refused at once."""
-        reply = await self._call({"op": "connect", "cgroup": cgroup, "address": address, "port": port}, True)
-        return _socket_of(reply)
-
     async def spawn(self, program: Program) -> int:
         """Start a program; returns its process id."""
         reply, _ = await self._call({"op": "spawn", "spec": program.to_json()})

@@ -126,6 +126,18 @@ class State:
                 return None
         return self._standby_on_disk(workload, name) or self._standby_waiting(workload, name)
 
+    def standby_names(self, workload: str) -> set[Name]:
+        """Everything in a workload's standby copy."""
+        rows = self._rows("SELECT type, name FROM standby WHERE owner = ?", (workload,))
+        found = {Name(_SHORT[kind], name) for kind, name in rows}
+        for batch in (self._writing, self._waiting):
+            if ("standby", workload) in batch.dropped:
+                found.clear()
+            for (table, owner, kind, name), resource in batch.resources.items():
+                if (table, owner) == ("standby", workload):
+                    (found.discard if resource is None else found.add)(Name(_SHORT[kind], name))
+        return found
+
     def _standby_on_disk(self, workload: str, name: Name) -> Resource | None:
         query = (
             "SELECT type, name, version, wire, extra FROM standby JOIN blob USING (hash)"
@@ -172,7 +184,7 @@ class State:
                 self._wake.clear()
                 await self._write_waiting()
         finally:
-            self._write_now()
+            self.write_now()
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         """Until all changes so far are on disk, or the time is over (a broken disk holds nothing up)."""
@@ -206,7 +218,8 @@ class State:
             self._writing = _Batch()
         self._idle.set()
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
+        """Write what waits, here and now."""
         batch = self._writing.under(self._waiting)
         try:
             if batch:

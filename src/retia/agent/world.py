@@ -1,9 +1,9 @@
 """What one proxy of this host may have: the :class:`~retia.xds.stream.World` behind its stream.
 
-Resources come from the controller by subscription. Three things are made here: the secrets (from the workload's
-key, which no one else may see), an answer from the *standby copy* while the controller is away, and an answer
-for a name that is in neither, so that a request never hangs: a virtual host that says 503, or no cluster. Such
-an answer is *provisional*: it is replaced as soon as the controller says what is so.
+Resources come from the controller by subscription. Three things are made here: the secrets (from the
+workload's key, which no one else may see), an answer from the *standby copy* while the controller is away,
+and an answer for a name that is in neither, so that a request never hangs: a virtual host that says 503, or
+no cluster. Such an answer is *provisional*: it is replaced as soon as the controller says what is so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Drop = Callable[[Name], None]
 
 
 class ProxyWorld:
-    """``keep`` and ``drop`` store what the controller said; ``standby`` finds a resource in the standby copy."""
+    """``keep`` and ``drop`` store what the controller said; ``standby`` looks into the standby copy."""
 
     def __init__(self, keep: Keep, drop: Drop, standby: Callable[[Name], Resource | None]) -> None:
         self._keep = keep
@@ -51,8 +51,8 @@ class ProxyWorld:
         return self._resources.get(self._canonical.get(name, name))
 
     def listed(self, type_url: TypeUrl) -> Sequence[str] | None:
-        """Listeners and the virtual hosts known so far; ``None`` for listeners while there are none: a proxy that
-        is told "none" considers itself ready."""
+        """Listeners and the virtual hosts known so far; ``None`` for listeners while there are none: a proxy
+        that is told "none" considers itself ready."""
         if type_url is TypeUrl.CLUSTER:
             return ()
         names = [n.name for n, r in self._resources.items() if n.type is type_url and r.exists]
@@ -147,10 +147,6 @@ class ProxyWorld:
             self._keep(found)
             queue.extend(found.refs)
         return _with_lists(changed)
-
-    def forget_provisional(self) -> list[Name]:
-        """The names that were answered without the controller, so that it can be asked."""
-        return sorted(self._provisional, key=str)
 
     def set_secrets(self, pair: Pair, bundle_pem: bytes) -> set[Name]:
         """The workload's certificate and the trust bundle; returns the names that changed."""

@@ -1,7 +1,7 @@
 """Delta xDS for this host's proxies: each has a unix socket, and the socket is its identity.
 
-The protocol is :class:`retia.xds.stream.Stream`; here it is carried over gRPC. A proxy's stream asks its world;
-what the world does not know is asked of the controller, or answered at once where the controller is away. An
+The protocol and its transport are :mod:`retia.xds`; here is what stands behind a proxy's stream. What the
+proxy's world does not know is asked of the controller, or answered at once where the controller is away. An
 answer that the controller owes for longer than :data:`PATIENCE_S` is given without it.
 """
 
@@ -9,40 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-import grpclib.const
-import grpclib.server
 import structlog
-from google.protobuf.message import DecodeError
-from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from retia.agent.world import ProxyWorld
+from retia.aio.grpc import Server
 from retia.model.resource import Name, Resource, TypeUrl
-from retia.xds.stream import Acked, Gone, Nacked, Removed, Stream, Wanted
-from retia.xds.wire import parse_request, response_bytes
+from retia.xds.messages import Request
+from retia.xds.server import Channel, XdsService
+from retia.xds.stream import Acked, Event, Gone, Nacked, Removed, Wanted, World
+from retia.xds.wire import PLACEHOLDER
 
 PATIENCE_S = 1.0
-METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _log = structlog.get_logger("retia.agent.xds")
 
 
-class BytesCodec(CodecBase):  # type: ignore[misc, unused-ignore]
-    """Messages as bytes: they are parsed and joined by :mod:`retia.xds.wire`."""
-
-    __content_subtype__ = "proto"
-
-    def encode(self, message: Any, message_type: Any) -> bytes:
-        return bytes(message)
-
-    def decode(self, data: bytes, message_type: Any) -> bytes:
-        return data
-
-
-class Listener:
-    """What the proxy's service tells: all have one parameter more than meets the eye, the proxy's id."""
+class Listener(Protocol):
+    """Who hears what proxies want and have; the first argument is the proxy's id."""
 
     def on_wanted(self, proxy: str, names: list[Name]) -> None: ...
 
@@ -54,8 +39,6 @@ class Listener:
 
     def on_nacked(self, proxy: str, resource: Resource, error: str) -> None: ...
 
-    def on_stream(self, proxy: str, connected: bool) -> None: ...
-
 
 class ProxyXds:
     """The service of one proxy. ``away`` tells whether the controller is."""
@@ -65,9 +48,11 @@ class ProxyXds:
         self.world = world
         self._listener = listener
         self._away = away
-        self._streams: dict[Stream, asyncio.Event] = {}
+        self._channels: set[Channel] = set()
         self._overdue: dict[Name, asyncio.TimerHandle] = {}
-        self._server: grpclib.server.Server | None = None
+        self._server = Server(XdsService(self._accept).method)
+        self.wanted: dict[Name, None] = {}
+        """All that the proxy ever asked for: it asks once, and counts on being told."""
         self.acked: dict[Name, str] = {}
         """Versions that the proxy accepted, and has."""
         self.nacked: dict[Name, tuple[str, str]] = {}
@@ -75,107 +60,75 @@ class ProxyXds:
 
     @property
     def connected(self) -> bool:
-        return bool(self._streams)
+        return bool(self._channels)
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket; it is closed by :meth:`close` (the keeper has its own descriptor)."""
-        self._server = grpclib.server.Server([self], codec=BytesCodec())
-        await self._server.start(sock=sock)
+        """Serve on a listening socket; :meth:`close` closes it (the keeper has a descriptor of its own)."""
+        await self._server.listen(sock)
 
     async def close(self) -> None:
         for timer in self._overdue.values():
             timer.cancel()
         self._overdue.clear()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-
-    def __mapping__(self) -> Mapping[str, grpclib.const.Handler]:
-        cardinality = grpclib.const.Cardinality.STREAM_STREAM
-        return {METHOD: grpclib.const.Handler(self._serve, cardinality, bytes, bytes)}
+        await self._server.stop()
 
     def changed(self, names: Iterable[Name]) -> None:
         """The world has other answers for ``names``."""
         names = list(names)
         for name in names:
-            timer = self._overdue.pop(name, None)
-            if timer is not None and self.world.get(name) is None:
-                self._overdue[name] = timer
-            elif timer is not None:
-                timer.cancel()
-        if names:
-            for stream, wake in self._streams.items():
-                stream.changed(names)
-                wake.set()
+            if name in self._overdue and self.world.get(name) is not None:
+                self._overdue.pop(name).cancel()
+        for channel in self._channels if names else ():
+            channel.changed(names)
 
     def answer_waiting(self) -> None:
         """The controller has gone: answer what it owes."""
         names = [n for n in self._overdue if self.world.get(n) is None]
         self.changed(self.world.answer_alone(names))
 
-    # One stream
+    def _accept(self, _peer: Any, _first: Request) -> _Subscriber:
+        return _Subscriber(self)
 
-    async def _serve(self, carrier: Any) -> None:
-        stream, wake = Stream(self.world), asyncio.Event()
-        self._streams[stream] = wake
-        self._listener.on_stream(self.proxy, True)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write(carrier, stream, wake), name=f"xds-write {self.proxy}")
-                await self._read(carrier, stream, wake)
-                writer.cancel()
-        except* (StreamTerminatedError, OSError):
-            pass
-        except* DecodeError as group:
-            raise GRPCError(grpclib.const.Status.INVALID_ARGUMENT, "not a DeltaDiscoveryRequest") from group
-        finally:
-            del self._streams[stream]
-            self._listener.on_stream(self.proxy, bool(self._streams))
+    # What the streams tell
 
-    async def _read(self, carrier: Any, stream: Stream, wake: asyncio.Event) -> None:
-        while (data := await carrier.recv_message()) is not None:
-            stream.receive(parse_request(data))
-            self._handle(stream)
-            wake.set()
+    def opened(self, channel: Channel) -> None:
+        self._channels.add(channel)
 
-    async def _write(self, carrier: Any, stream: Stream, wake: asyncio.Event) -> None:
-        while True:
-            await wake.wait()
-            wake.clear()
-            while (response := stream.next()) is not None:
-                await carrier.send_message(response_bytes(response))
-                self._handle(stream)
-            self._handle(stream)
+    def closed(self, channel: Channel) -> None:
+        self._channels.discard(channel)
 
-    def _handle(self, stream: Stream) -> None:
+    def handle(self, events: list[Event]) -> None:
         wanted: list[Name] = []
         gone: list[Name] = []
-        for event in stream.events():
+        for event in events:
             match event:
                 case Wanted(name):
                     wanted.append(name)
                 case Gone(name):
                     gone.append(name)
                 case Acked(resource):
-                    self._acked(resource)
+                    self._accepted(resource)
                 case Removed(name):
                     self.acked.pop(name, None)
                     self.nacked.pop(name, None)
                     self._listener.on_removed(self.proxy, name)
                 case Nacked(resource, error):
-                    self._nacked(resource, error)
-        if wanted:
-            self._ask(wanted)
+                    self._refused(resource, error)
         if gone:
+            for name in gone:
+                self.wanted.pop(name, None)
             self._listener.on_gone(self.proxy, gone)
+        outside = [n for n in wanted if not _is_made_here(n)]
+        if outside:
+            self._ask(outside)
 
-    def _acked(self, resource: Resource) -> None:
+    def _accepted(self, resource: Resource) -> None:
         name = Name(resource.type, resource.name)
         self.acked[name] = resource.version
         self.nacked.pop(name, None)
         self._listener.on_acked(self.proxy, resource)
 
-    def _nacked(self, resource: Resource, error: str) -> None:
+    def _refused(self, resource: Resource, error: str) -> None:
         name = Name(resource.type, resource.name)
         self.nacked[name] = (resource.version, error)
         _log.error("the proxy refuses a resource", proxy=self.proxy, resource=str(name), error=error)
@@ -183,23 +136,50 @@ class ProxyXds:
 
     def _ask(self, names: list[Name]) -> None:
         """Names that the proxy had not asked for on this stream."""
-        outside = [n for n in names if n.type not in (TypeUrl.SECRET, TypeUrl.LISTENER)]
-        outside = [n for n in outside if not (n.type is TypeUrl.VIRTUAL_HOST and n.name.endswith("/_"))]
-        if outside:
-            self._listener.on_wanted(self.proxy, outside)
-        missing = [n for n in outside if self.world.get(n) is None]
-        if not missing:
-            return
-        if self._away():
-            self.changed(self.world.answer_alone(missing))
+        self.wanted.update(dict.fromkeys(names))
+        self._listener.on_wanted(self.proxy, names)
+        missing = [n for n in names if self.world.get(n) is None]
+        if missing and self._away():
+            # Later: a stream may not be told of changes while it reports events.
+            asyncio.get_running_loop().call_soon(self._answer_alone, missing)
             return
         loop = asyncio.get_running_loop()
         for name in missing:
             if name not in self._overdue:
                 self._overdue[name] = loop.call_later(PATIENCE_S, self._no_answer, name)
 
+    def _answer_alone(self, names: list[Name]) -> None:
+        self.changed(self.world.answer_alone(names))
+
     def _no_answer(self, name: Name) -> None:
         self._overdue.pop(name, None)
         if self.world.get(name) is None:
             _log.warning("no answer from the controller", proxy=self.proxy, resource=str(name))
-            self.changed(self.world.answer_alone([name]))
+            self._answer_alone([name])
+
+
+class _Subscriber:
+    """One stream of the proxy (a new one may begin before the old one's end is noticed)."""
+
+    def __init__(self, xds: ProxyXds) -> None:
+        self._xds = xds
+        self._channel: Channel | None = None
+        self.world: World = xds.world
+
+    def opened(self, channel: Channel) -> None:
+        self._channel = channel
+        self._xds.opened(channel)
+
+    def handle(self, events: list[Event]) -> None:
+        self._xds.handle(events)
+
+    def closed(self) -> None:
+        if self._channel is not None:
+            self._xds.closed(self._channel)
+
+
+def _is_made_here(name: Name) -> bool:
+    """Secrets, placeholders, and listeners (which come unasked)."""
+    if name.type is TypeUrl.VIRTUAL_HOST:
+        return name.name.endswith(PLACEHOLDER)
+    return name.type in (TypeUrl.SECRET, TypeUrl.LISTENER)
