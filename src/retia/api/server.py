@@ -11,6 +11,7 @@ body that is too large, an unknown path, a backend's :class:`~retia.api.backend.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
@@ -243,6 +244,7 @@ class _Bounded:
             await self._refuse(scope, receive, send)
             return
         seen = 0
+        started = False
 
         async def counted() -> Message:
             nonlocal seen
@@ -252,18 +254,17 @@ class _Bounded:
                 raise _TooLargeError
             return message
 
-        started = False
-
         async def noted(message: Message) -> None:
+            # The framework turns what happens while it reads the body into an answer of its own.
             nonlocal started
-            started = True
-            await send(message)
+            if seen <= BODY_LIMIT_BYTES or started:
+                started = True
+                await send(message)
 
-        try:
+        with contextlib.suppress(_TooLargeError):
             await self._app(scope, counted, noted)
-        except _TooLargeError:
-            if not started:
-                await self._refuse(scope, receive, send)
+        if seen > BODY_LIMIT_BYTES and not started:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = BODY_LIMIT_BYTES // (1024 * 1024)
