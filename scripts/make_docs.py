@@ -1,23 +1,26 @@
 """Writes the pages of the reference that are made from code.
 
-* ``docs/reference/commands.md``: every command, from the command line's own descriptions.
+* ``commands.md``: every command, from the command line's own descriptions;
+* ``configuration.md``: every kind with its fields, from the schemas;
+* ``findings.md``: every finding, from the catalogue.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from retia.analysis import reference as findings
 from retia.cli.main import app
+from retia.config import reference as configuration
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ROOT / "docs" / "reference" / "commands.md"
+REFERENCE = ROOT / "docs" / "reference"
 HEAD = """# Commands
 
 Made from the command line itself by `make docs`; do not edit. Data goes to stdout, messages to stderr. Exit
@@ -68,13 +71,22 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def main() -> int:
+def commands_page() -> str:
     sections = [section(path, command) for path, command in commands(typer.main.get_command(app), "retia")]
-    wanted = "\n".join([HEAD, *sections])
-    COMMANDS.write_text(wanted)
-    print(f"wrote {COMMANDS.relative_to(ROOT)}: {len(sections)} commands")
-    return 0
+    return "\n".join([HEAD, *sections])
+
+
+def main() -> None:
+    pages = {
+        "commands.md": commands_page(),
+        "configuration.md": configuration.page(),
+        "findings.md": findings.page(),
+    }
+    for name, text in pages.items():
+        changed = not (REFERENCE / name).exists() or (REFERENCE / name).read_text() != text
+        (REFERENCE / name).write_text(text)
+        print(f"docs/reference/{name}: {'written anew' if changed else 'as it was'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

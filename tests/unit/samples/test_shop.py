@@ -11,14 +11,15 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from retia.cli.tour import shop
 from retia.cli.tour.processes import wait_until
 from retia.cli.tour.stage import free_port
+from retia.config.parse import SourceText, parse
 
 SERVICES = shop.folder() / "services"
 Start = Callable[..., int]
@@ -127,8 +128,8 @@ def test_the_starter_replaces_a_missing_runtime_by_python(tmp_path: Any) -> None
         assert done.stdout.strip().endswith(ending)
 
 
-def test_every_configuration_file_is_named_by_the_readme_and_parses() -> None:
-    readme = (shop.folder() / "README.md").read_text()
-    for file in sorted((shop.folder() / "config").rglob("*.yaml")):
-        assert file.name in readme
-        assert all(d["kind"] and d["metadata"]["name"] for d in yaml.safe_load_all(file.read_text()))
+@pytest.mark.parametrize("file", sorted((shop.folder() / "config").rglob("*.yaml")), ids=lambda f: f.stem)
+def test_a_configuration_file_is_named_by_the_readme_and_has_no_findings(file: Path) -> None:
+    assert file.name in (shop.folder() / "README.md").read_text()
+    parsed = parse([SourceText(file.name, file.read_text())])
+    assert [str(f) for f in parsed.findings] == []
