@@ -8,6 +8,7 @@ wrong:
   and a finding says so; other files are applied.
 - A file that vanishes is looked for again a moment later, because editors save by delete and rename; if it is
   still gone its objects go. If the whole directory is gone, everything stays.
+- A file counts as a whole: one wrong document keeps its neighbours back, as in ``apply``.
 - An object in two files comes from the first in the order of paths; the other is a finding.
 
 The system's change notices only say *when* to look; what changed is always found by comparing (time, size,
@@ -20,71 +21,48 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import watchfiles
-import yaml
 
-from retia.config.codes import Code, finding, has_errors
-from retia.model.finding import Finding
-from retia.model.ids import Namespace
+from retia.config.codes import Code, finding
+from retia.config.parse import Document, Parsed, SourceText, parse
+from retia.model.finding import Finding, Level
 from retia.model.objects import ObjectRef, Origin
 from retia.sources.errors import ReadOnly
 from retia.sources.memory import MemoryStore
 from retia.sources.store import (
     Changes,
     Delete,
-    Document,
     Listing,
     Put,
     StoredObject,
     Written,
-    encode,
 )
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Of one file; arbitrary, a hundred times what people write."""
-MAX_NODES: Final = 200_000
-"""Values in one file with aliases written out; arbitrary, against documents that explode."""
 QUIET_MS: Final = 50
 """How long the files must be quiet before they are read."""
 GRACE_S: Final = 0.2
 """After which a vanished file is taken for deleted."""
-LOOK_S: Final = 5.0
-"""How often it looks without being told."""
+TICK_S: Final = 0.5
+"""How soon after the watch began it looks again, for what changed while it was set up, and how often it looks
+whether a missing directory is there."""
+LOOK_TICKS: Final = 10
+"""After how many quiet ticks it looks without being told."""
 
 _Signature = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class FileDocument:
-    """One document of a file and the line at which it begins."""
-
-    ref: ObjectRef
-    document: Document
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FileContent:
-    """What a file says. With a finding of level error the documents don't count."""
-
-    documents: tuple[FileDocument, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-Reader = Callable[[str, str], FileContent]
-"""Turns a file's text and its path (for the findings) into documents. It must not raise."""
-
-
-@dataclass(frozen=True, slots=True)
 class _File:
     signature: _Signature
-    good: tuple[FileDocument, ...]
+    good: tuple[Document, ...]
     findings: tuple[Finding, ...]
 
 
@@ -94,9 +72,9 @@ class DirectorySource:
     Call :meth:`scan` once at start (from a thread: it reads files), then run :meth:`run` as a task.
     """
 
-    def __init__(self, root: Path, read: Reader | None = None) -> None:
+    def __init__(self, root: Path, default_namespace: str = "default") -> None:
         self.root = root
-        self._read = read or read_yaml
+        self._default_namespace = default_namespace
         self._files: dict[str, _File] = {}
         self._origins: dict[ObjectRef, Origin] = {}
         self._findings: tuple[Finding, ...] = ()
@@ -143,25 +121,37 @@ class DirectorySource:
         while True:
             if not self.root.is_dir():
                 await self._settle()
-                await asyncio.sleep(min(LOOK_S, 1.0))
+                await asyncio.sleep(TICK_S)
                 continue
             with suppress(FileNotFoundError):  # gone between the look and the watch
                 await self._follow()
 
     async def _follow(self) -> None:
         await self._settle()
+        watched = self._identity()
         notices = watchfiles.awatch(
             self.root,
-            watch_filter=lambda _, path: _counts(Path(path).name) or Path(path).name == "..data",
+            watch_filter=_is_news,
             step=QUIET_MS,
-            rust_timeout=int(LOOK_S * 1000),
+            rust_timeout=int(TICK_S * 1000),
             yield_on_timeout=True,
             ignore_permission_denied=True,
         )
-        async for _ in notices:
-            await self._settle()
-            if not self.root.is_dir():
-                return
+        quiet = 0
+        async with aclosing(notices):
+            async for news in notices:
+                if news or quiet % LOOK_TICKS == 0:
+                    await self._settle()
+                quiet = 0 if news else quiet + 1
+                if self._identity() != watched:
+                    return
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which directory it is: another may be put in its place, which the old watch doesn't tell of."""
+        with suppress(OSError):
+            status = self.root.stat()
+            return status.st_dev, status.st_ino
+        return None
 
     async def _settle(self) -> None:
         """Looks, once more if a file is missing, and takes what it saw."""
@@ -198,41 +188,39 @@ class DirectorySource:
     def _load(self, path: str, signature: _Signature, old: _File | None) -> _File:
         good = old.good if old else ()
         content = self._content(path, signature, bool(good))
-        if not has_errors(content.findings):
+        if content.ok:
             return _File(signature, content.documents, content.findings)
         kept = tuple(_kept(f, len(good)) for f in content.findings)
         return _File(signature, good, kept)
 
-    def _content(self, path: str, signature: _Signature, had_objects: bool) -> FileContent:
+    def _content(self, path: str, signature: _Signature, had_objects: bool) -> Parsed:
         try:
             if signature[1] > MAX_FILE_BYTES:
                 return _broken(
                     Code.LIMIT, path, f"the file has {signature[1]} bytes; at most {MAX_FILE_BYTES}"
                 )
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            return _broken(Code.UNREADABLE, path, f"the file is not UTF-8 text (byte {error.start})")
+            content = Path(path).read_bytes()
         except OSError as error:
             return _broken(Code.UNREADABLE, path, f"the file cannot be read: {error.strerror or error}")
-        if not text.strip() and had_objects:
+        if not content.strip() and had_objects:
             return _broken(Code.UNREADABLE, path, "the file is empty; delete it to remove its objects")
-        return self._read(text, path)
+        return parse([SourceText(path, content)], self._default_namespace)
 
     def _publish(self, files: Mapping[str, _File], findings: tuple[Finding, ...]) -> bool:
-        merged: dict[ObjectRef, tuple[str, FileDocument]] = {}
-        for path, file in files.items():
+        merged: dict[ObjectRef, Document] = {}
+        for file in files.values():
             findings += file.findings
             for document in file.good:
-                first = merged.setdefault(document.ref, (path, document))
-                if first[1] is not document:
-                    findings += (_duplicate(document, path, *first),)
+                first = merged.setdefault(document.ref, document)
+                if first is not document:
+                    findings += (_duplicate(document, first),)
         before = {o.ref for o in self._store.list().objects}
-        changes: list[Put | Delete] = [Put(ref, d.document) for ref, (_, d) in merged.items()]
+        changes: list[Put | Delete] = [Put(ref, d.raw) for ref, d in merged.items()]
         changes += [Delete(ref) for ref in before - merged.keys()]
         changed = findings != self._findings
         self._files = dict(files)
         self._findings = findings
-        self._origins = {ref: Origin(path, d.line) for ref, (path, d) in merged.items()}
+        self._origins = {ref: d.origin for ref, d in merged.items()}
         revision = self._store.revision()
         return self._store.write(changes).revision != revision or changed
 
@@ -245,106 +233,39 @@ class DirectorySource:
         )
 
 
-def read_yaml(text: str, path: str) -> FileContent:
-    """Reads kind, namespace (default ``default``) and name of each document and checks nothing else.
-
-    A ``List`` counts as its items. For use with stores that are checked elsewhere, and in tests.
-    """
-    documents: list[FileDocument] = []
-    try:
-        for node in yaml.compose_all(text, Loader=_Loader):
-            if node is None:
-                continue
-            _bound(node)
-            value = _construct(node)
-            line = node.start_mark.line + 1
-            for item in _items(value):
-                documents.append(FileDocument(_ref(item), item, line))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 0
-        problem = str(getattr(error, "problem", "") or error)
-        return _broken(Code.SYNTAX, path, f"not valid YAML: {problem}", line)
-    except (ValueError, TypeError, RecursionError) as error:
-        return _broken(Code.NOT_AN_OBJECT, path, f"a document is no object: {error}")
-    return FileContent(tuple(documents))
-
-
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """Knows no dates: they would be no JSON."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _construct(node: yaml.Node) -> Any:
-    constructor = yaml.constructor.SafeConstructor()
-    return constructor.construct_document(node)
-
-
-def _bound(root: yaml.Node) -> None:
-    """Counts the values with aliases written out; raises ``ValueError`` beyond the limit."""
-    left, stack = MAX_NODES, [root]
-    while stack:
-        node = stack.pop()
-        left -= 1
-        if left < 0:
-            raise ValueError(f"it has more than {MAX_NODES} values, aliases written out")
-        if isinstance(node, yaml.SequenceNode):
-            stack.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                stack += (key, value)
-
-
-def _items(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict) and value.get("kind") == "List" and isinstance(value.get("items"), list):
-        return list(value["items"])
-    return [] if value is None else [value]
-
-
-def _ref(document: Any) -> ObjectRef:
-    if not isinstance(document, dict):
-        raise ValueError(f"a mapping is needed, not {type(document).__name__}")
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict):
-        raise ValueError("metadata is needed")
-    kind, name = document.get("kind"), metadata.get("name")
-    if not (isinstance(kind, str) and kind and isinstance(name, str) and name):
-        raise ValueError("kind and metadata.name are needed")
-    encode(document)
-    return ObjectRef(kind, Namespace(str(metadata.get("namespace") or "default")), name)
-
-
 def _counts(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith((".", "#"))
+
+
+def _is_news(_: watchfiles.Change, path: str) -> bool:
+    """Whether a notice is a reason to look: directories and the links of mounted ConfigMaps included."""
+    name = Path(path).name
+    return not name.startswith((".", "#")) or name == "..data"
 
 
 def _ageless(stored: StoredObject) -> StoredObject:
     return replace(stored, created=0)
 
 
-def _broken(code: Code, path: str, message: str, line: int = 0) -> FileContent:
-    return FileContent(findings=(finding(code, message, origin=Origin(path, line)),))
+def _broken(code: Code, path: str, message: str) -> Parsed:
+    return Parsed(findings=(finding(code, message, origin=Origin(path)),))
 
 
 def _kept(problem: Finding, objects: int) -> Finding:
     """Adds what is in force instead."""
+    if problem.level is not Level.ERROR:
+        return problem
     what = (
-        f"the last good version of its {objects} objects stays in force"
-        if objects
-        else "nothing of it is used"
+        f"the last good version of its {objects} objects stays in force" if objects else "none of it is used"
     )
-    return replace(problem, message=f"{problem.message}; {what}")
+    return replace(problem, message=f"{problem.message} (of this file {what})")
 
 
-def _duplicate(document: FileDocument, path: str, first_path: str, first: FileDocument) -> Finding:
+def _duplicate(document: Document, first: Document) -> Finding:
     return finding(
         Code.DUPLICATE_OBJECT,
-        f"this object is already in {first_path}:{first.line}, which counts",
+        f"is already defined in {first.origin.path}:{first.origin.line}, which counts",
         ref=document.ref,
-        origin=Origin(path, document.line),
+        origin=document.origin,
         remedy="remove one of the two",
     )
