@@ -19,6 +19,7 @@ from retia.model.mesh import Proxy
 
 FactKey = tuple[str, ...]
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 _EMPTY: MappingProxyType[FactKey, tuple[int, Any]] = MappingProxyType({})
 
 
@@ -63,7 +64,7 @@ class View(Protocol):
     def proxy(self, attribute: str) -> Any:
         """One attribute of the proxy (a field or property of :class:`~retia.model.mesh.Proxy`)."""
 
-    def query(self, function: Callable[[View, Hashable], T], key: Hashable) -> T:
+    def query(self, function: Callable[[View, K], T], key: K) -> T:
         """The memoised result of ``function(view, key)``; it must be pure and its result hashable."""
 
 
@@ -83,5 +84,5 @@ class PlainView:
     def proxy(self, attribute: str) -> Any:
         return getattr(self._proxy, attribute)
 
-    def query(self, function: Callable[[View, Hashable], T], key: Hashable) -> T:
+    def query(self, function: Callable[[View, K], T], key: K) -> T:
         return function(self, key)

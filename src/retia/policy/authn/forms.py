@@ -1,0 +1,51 @@
+"""The middle form of PeerAuthentication."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from retia.model.mesh import Labels
+from retia.model.resource import Provenance
+
+
+class Inbound(StrEnum):
+    """What an inbound port does with callers."""
+
+    STRICT = "strict"
+    PERMISSIVE = "permissive"
+    DISABLE = "disable"
+    REFUSE = "refuse"
+    """Nobody gets in: a security object selects the port and can't be translated."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortMode:
+    """The mode of one port and the objects that decided it."""
+
+    mode: Inbound = Inbound.PERMISSIVE
+    provenance: tuple[Provenance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One PeerAuthentication; ``None`` as a mode: inherits (``UNSET``)."""
+
+    namespace: str
+    name: str
+    order: tuple[int, str, str]
+    selector: Labels = ()
+    mode: Inbound | None = None
+    ports: tuple[tuple[int, Inbound | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePolicies:
+    """The policies of one namespace: its own (at most one counts) and those for selected workloads."""
+
+    wide: Policy | None = None
+    workload: tuple[Policy, ...] = ()
+    """Oldest first."""
+
+    def __bool__(self) -> bool:
+        return self.wide is not None or bool(self.workload)

@@ -1,0 +1,107 @@
+"""Precedence of PeerAuthentication: workload and port, workload, namespace, mesh.
+
+As in Istio (reference, PeerAuthentication): among several policies of one scope the oldest counts; a policy
+with a selector in the root namespace selects nothing; ``UNSET`` takes the mode of the next wider scope; with
+no policy at all a port is PERMISSIVE. A policy that can't be read refuses what it selects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retia.model.ids import MESH_NAMESPACE, Namespace
+from retia.model.mesh import Labels, labels_match, labels_of
+from retia.model.objects import ConfigObject, ObjectRef
+from retia.model.resource import Provenance
+from retia.model.snapshot import View
+from retia.policy.authn.forms import Inbound, NamespacePolicies, Policy, PortMode
+
+_MODES = {"STRICT": Inbound.STRICT, "PERMISSIVE": Inbound.PERMISSIVE, "DISABLE": Inbound.DISABLE}
+KIND = "PeerAuthentication"
+
+
+def policies(view: View, namespace: str) -> NamespacePolicies:
+    """The PeerAuthentication objects of one namespace, read and ordered."""
+    names = view.index("pa-namespace", namespace)
+    if not names:
+        return NamespacePolicies()
+    found = sorted((_read(view, namespace, name) for name in names), key=lambda p: p.order)
+    return NamespacePolicies(
+        wide=next((p for p in found if not p.selector), None),
+        workload=tuple(p for p in found if p.selector) if namespace != MESH_NAMESPACE else (),
+    )
+
+
+def namespace_has_policies(view: View, namespace: str) -> bool:
+    """Whether any policy may hold for workloads of that namespace."""
+    return bool(view.query(policies, namespace)) or bool(view.query(policies, MESH_NAMESPACE))
+
+
+def port_mode(view: View, key: tuple[str, Labels, int]) -> PortMode:
+    """The mode of ``(workload's namespace, its labels, its port)``."""
+    namespace, labels, port = key
+    outcome = _inherit(PortMode(), view.query(policies, MESH_NAMESPACE).wide)
+    if namespace != MESH_NAMESPACE:
+        outcome = _inherit(outcome, view.query(policies, namespace).wide)
+    workload = next(
+        (p for p in view.query(policies, namespace).workload if labels_match(p.selector, labels)), None
+    )
+    if workload is None:
+        return outcome
+    outcome = _inherit(outcome, workload)
+    at_port = dict(workload.ports).get(port)
+    if at_port is None:
+        return outcome
+    return PortMode(at_port, (_provenance(workload, f"spec.portLevelMtls[{port}]"),))
+
+
+def modes(
+    view: View, namespace: str, labels: Labels, ports: tuple[int, ...]
+) -> tuple[tuple[int, PortMode], ...]:
+    """The modes of several ports of one workload."""
+    return tuple((port, view.query(port_mode, (namespace, labels, port))) for port in ports)
+
+
+def _inherit(outer: PortMode, policy: Policy | None) -> PortMode:
+    if policy is None:
+        return outer
+    if policy.mode is None:
+        return outer
+    return PortMode(policy.mode, (_provenance(policy, "spec.mtls.mode"),))
+
+
+def _provenance(policy: Policy, field: str) -> Provenance:
+    return Provenance(ObjectRef(KIND, Namespace(policy.namespace), policy.name), field)
+
+
+def _read(view: View, namespace: str, name: str) -> Policy:
+    """One object; what can't be read refuses everything in its reach."""
+    obj: ConfigObject | None = view.fact("config", KIND, namespace, name)
+    unreadable = Policy(namespace, name, (0, namespace, name), mode=Inbound.REFUSE)
+    if obj is None or obj.spec is None:
+        return unreadable
+    try:
+        return _policy(obj)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return unreadable
+
+
+def _policy(obj: ConfigObject) -> Policy:
+    spec = obj.spec
+    selector = spec.selector.match_labels if spec.selector is not None else ()
+    ports = dict(spec.port_level_mtls or {})
+    return Policy(
+        namespace=obj.ref.namespace,
+        name=obj.ref.name,
+        order=obj.order,
+        selector=labels_of(selector or ()),
+        mode=_mode(spec.mtls),
+        ports=tuple(sorted((int(port), _mode(value)) for port, value in ports.items())),
+    )
+
+
+def _mode(mtls: Any) -> Inbound | None:
+    """``None`` for absent and ``UNSET``; a mode that isn't known raises ``KeyError``."""
+    if mtls is None or mtls.mode is None or str(mtls.mode) == "UNSET":
+        return None
+    return _MODES[str(mtls.mode)]

@@ -1,0 +1,143 @@
+"""Which service, and which of its endpoints, a client means.
+
+A client names its destination by a ``Host`` header, by a virtual address, or by the address of one endpoint
+(clients that balance for themselves). :func:`resolve_name` and :func:`resolve_address` turn all three into a
+:class:`Destination`. All functions here are queries: ``view.query(function, key)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retia.model.ids import Host, SpiffeId, wildcards_of
+from retia.model.mesh import Endpoint, MeshSettings, Service
+from retia.model.snapshot import View
+
+_DEFAULTS = MeshSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A service's port, or one endpoint behind it."""
+
+    host: Host
+    port: int
+    pinned: str = ""
+    """``ip:port`` where the client dialled one endpoint itself; empty: the service as a whole."""
+    rivals: tuple[Host, ...] = ()
+    """Other services that publish the same endpoint: the address is ambiguous."""
+
+
+def mesh(view: View) -> MeshSettings:
+    """The mesh-wide settings; the defaults where no source gave any."""
+    return view.fact("mesh") or _DEFAULTS
+
+
+def service(view: View, host: str) -> Service | None:
+    """The service of that exact host."""
+    found: Service | None = view.fact("service", host)
+    return found
+
+
+def endpoints(view: View, host: str) -> tuple[Endpoint, ...]:
+    """All endpoints of a service, on all ports."""
+    found = view.fact("endpoints", host)
+    return found.endpoints if found is not None else ()
+
+
+def spellings(host: str, namespace: str, client_namespace: str, suffix: str) -> tuple[str, ...]:
+    """The names by which a client may call a service, the full one first.
+
+    ``reviews.default.svc.cluster.local`` is also ``reviews.default.svc``, ``reviews.default`` and, within its
+    own namespace, ``reviews``. Hosts outside the mesh's domain have one name.
+    """
+    tail = f".{namespace}.{suffix}"
+    if not host.endswith(tail) or host.startswith("*"):
+        return (host,)
+    name = host[: -len(tail)]
+    first, dot, _ = suffix.partition(".")
+    forms = [host]
+    if dot:
+        forms.append(f"{name}.{namespace}.{first}")
+    forms.append(f"{name}.{namespace}")
+    if namespace == client_namespace:
+        forms.append(name)
+    return tuple(forms)
+
+
+def expansions(name: str, namespace: str, suffix: str) -> tuple[str, ...]:
+    """The full names that ``name`` may stand for in a namespace, in the order in which they are tried."""
+    name = name.rstrip(".")
+    labels = name.split(".")
+    svc, _, domain = suffix.partition(".")
+    if len(labels) == 1:
+        return (f"{name}.{namespace}.{suffix}", name)
+    if len(labels) == 2:
+        return (f"{name}.{suffix}", name)
+    if len(labels) == 3 and labels[2] == svc and domain:
+        return (f"{name}.{domain}", name)
+    return (name,)
+
+
+def resolve_name(view: View, key: tuple[str, str, int]) -> Destination | None:
+    """The destination of ``(name without port, client's namespace, port)``; ``None``: unknown.
+
+    Short names are tried before the name as it stands, so that an object can't take over ``reviews.default``
+    by naming it as a host.
+    """
+    name, namespace, port = key
+    for candidate in expansions(name, namespace, mesh(view).dns_suffix):
+        found = service(view, candidate)
+        if found is not None:
+            return Destination(found.host, port) if found.port(port) else None
+    return view.query(resolve_wildcard, (name.rstrip("."), port)) if _looks_like_name(name) else None
+
+
+def resolve_wildcard(view: View, key: tuple[str, int]) -> Destination | None:
+    """The most specific wildcard service (``*.example.com``) that covers the name and has the port."""
+    name, port = key
+    hosts = set(view.index("se-wildcard", ""))
+    if not hosts:
+        return None
+    for wildcard in wildcards_of(name):
+        if wildcard in hosts:
+            found = service(view, wildcard)
+            if found is not None and found.port(port):
+                return Destination(found.host, port)
+    return None
+
+
+def resolve_address(view: View, key: tuple[str, int]) -> Destination | None:
+    """The destination of a dialled ``(ip, port)``: a service's virtual address, or one endpoint."""
+    ip, port = key
+    for host in view.index("vip", ip):
+        found = service(view, host)
+        if found is not None and found.port(port):
+            return Destination(found.host, port)
+    address = f"{ip}:{port}"
+    owners = view.index("address", address)
+    if not owners:
+        return None
+    host, service_port = owners[0]
+    rivals = tuple(sorted({h for h, _ in owners if h != host}))
+    return Destination(host, service_port, pinned=address, rivals=rivals)
+
+
+def identities(view: View, key: tuple[str, int]) -> tuple[SpiffeId, ...]:
+    """The identities behind a service's port, sorted, each once: what a client accepts there.
+
+    A service with no endpoint yet is expected to run under its own name, the default service account; a
+    client never accepts just anybody of the trust domain.
+    """
+    host, port = key
+    found = sorted({e.identity for e in endpoints(view, host) if e.service_port == port and e.identity})
+    if found:
+        return tuple(found)
+    known = service(view, host)
+    if known is None:
+        return ()
+    return (SpiffeId(f"spiffe://{mesh(view).trust_domain}/ns/{known.namespace}/sa/{known.name}"),)
+
+
+def _looks_like_name(name: str) -> bool:
+    return ":" not in name and not name.replace(".", "").isdigit()

@@ -1,0 +1,173 @@
+"""The middle form of VirtualService: rules in order, every name resolved, every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from retia.model.finding import Finding
+from retia.model.ids import Host
+from retia.model.resource import Provenance
+
+MILLION = 1_000_000
+"""Shares are counted in millionths, as in Envoy."""
+
+
+class MatchKind(StrEnum):
+    EXACT = "exact"
+    PREFIX = "prefix"
+    REGEX = "regex"
+    PRESENT = "present"
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    kind: MatchKind
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMatch:
+    """A header or query parameter. Pseudo headers (``:method``) are headers too."""
+
+    name: str
+    match: TextMatch
+    invert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMatch:
+    """All of it must hold. ``path`` without a value: every path."""
+
+    path: TextMatch | None = None
+    ignore_case: bool = False
+    headers: tuple[NamedMatch, ...] = ()
+    query: tuple[NamedMatch, ...] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        return self.path is None and not self.headers and not self.query
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdits:
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+    host: str = ""
+    """A new ``Host`` header; empty: as it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go: a service's port and subset."""
+
+    host: Host
+    port: int
+    subset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTarget:
+    target: Target
+    weight: int = 1
+    request: HeaderEdits = HeaderEdits()
+    response: HeaderEdits = HeaderEdits()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """``attempts`` counts those beyond the first."""
+
+    attempts: int
+    on: str
+    status_codes: tuple[int, ...] = ()
+    per_try_timeout_s: float | None = None
+    backoff_s: float | None = None
+    other_hosts: bool = True
+    """A retry avoids the endpoints that were tried before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Shares in millionths."""
+
+    delay_s: float | None = None
+    delay_share: int = 0
+    abort_status: int = 0
+    abort_grpc: int | None = None
+    abort_share: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    target: Target
+    share: int = MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    prefix: str = ""
+    """What replaces the matched part of the path."""
+    regex: str = ""
+    substitution: str = ""
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    path: str = ""
+    prefix: str = ""
+    authority: str = ""
+    port: int = 0
+    scheme: str = ""
+    code: int = 301
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A direct response."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRule:
+    """One rule: its matches (any of them; none: every request), then what happens."""
+
+    field: str
+    """Where it was written: ``spec.http[0]``."""
+    matches: tuple[RequestMatch, ...] = ()
+    name: str = ""
+    targets: tuple[WeightedTarget, ...] = ()
+    redirect: Redirect | None = None
+    answer: Answer | None = None
+    rewrite: Rewrite | None = None
+    timeout_s: float = 0.0
+    """0: none, as is Istio's default."""
+    retry: Retry | None = None
+    fault: Fault | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    request: HeaderEdits = HeaderEdits()
+    response: HeaderEdits = HeaderEdits()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRules:
+    """What holds for one host and port."""
+
+    rules: tuple[HttpRule, ...]
+    provenance: tuple[Provenance, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRoute:
+    """Where opaque TCP to a service goes instead of to the service itself."""
+
+    host: Host
+    port: int
+    subset: str = ""
+    provenance: tuple[Provenance, ...] = ()
+    findings: tuple[Finding, ...] = ()

@@ -1,0 +1,125 @@
+"""Precedence of DestinationRules (Istio reference, DestinationRule and "Traffic management best practices").
+
+*Which* rules: those for the host in the client's namespace, else in the service's, else in the root one; an
+exact host before a wildcard; rules of one namespace for one host are merged: subsets of all, the policy of
+the oldest that has one. *What* holds: a subset's settings over the rule's, group by group; a port's settings
+replace all of that level's (what they leave out is the default, not the level's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from retia.config.codes import Code, finding
+from retia.model.finding import Finding
+from retia.model.ids import MESH_NAMESPACE, wildcards_of
+from retia.model.mesh import Labels, labels_match, labels_of
+from retia.model.objects import ConfigObject, ObjectRef
+from retia.model.resource import Provenance
+from retia.model.snapshot import View
+from retia.policy.registry import service
+from retia.policy.traffic.forms import TrafficPolicy
+from retia.policy.traffic.read import Groups, read_groups
+from retia.policy.visibility import visible
+
+KIND = "DestinationRule"
+_DEFAULT = TrafficPolicy()
+
+
+def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | None:
+    """What holds for ``(host, port, subset)``; ``None``: no rule defines that subset."""
+    host, port, subset = key
+    rules = _rules(view, host)
+    if not rules:
+        return None if subset else _DEFAULT
+    found = _find_subset(rules, subset) if subset else None
+    if subset and found is None:
+        return None
+    base = next((rule for rule in rules if rule.spec.traffic_policy is not None), None)
+    groups = Groups()
+    if base is not None:
+        groups = _at_port(groups, base.ref, base.spec.traffic_policy, port, "spec.trafficPolicy")
+    labels: Labels = ()
+    if found is not None:
+        rule, index = found
+        chosen = rule.spec.subsets[index]
+        labels = labels_of(chosen.labels or ())
+        where = f"spec.subsets[{index}]"
+        groups = groups.noting(Provenance(rule.ref, where))
+        if chosen.traffic_policy is not None:
+            groups = _at_port(groups, rule.ref, chosen.traffic_policy, port, f"{where}.trafficPolicy")
+    return groups.finish(labels)
+
+
+def subset_provenance(view: View, key: tuple[str, str]) -> tuple[Provenance, ...]:
+    """The objects that would have to define a subset of a host."""
+    host, _ = key
+    return tuple(Provenance(rule.ref, "spec.subsets") for rule in _rules(view, host))
+
+
+def missing_subset(ref: ObjectRef, field: str, host: str, subset: str) -> Finding:
+    """The finding for a rule that sends requests to a subset nobody defines."""
+    return finding(
+        Code.UNKNOWN_SUBSET,
+        f"subset {subset} of {host} is defined by no DestinationRule; requests sent to it get 503",
+        ref=ref,
+        field=field,
+        remedy=f"add subset {subset} to a DestinationRule for {host}",
+    )
+
+
+def _at_port(groups: Groups, ref: ObjectRef, policy: Any, port: int, where: str) -> Groups:
+    groups = groups.over(read_groups(policy, ref, where))
+    for index, at_port in enumerate(policy.port_level_settings):
+        if at_port.port is not None and at_port.port.number == port:
+            return groups.replaced_by(read_groups(at_port, ref, f"{where}.portLevelSettings[{index}]"))
+    return groups
+
+
+def _find_subset(rules: Iterable[ConfigObject], name: str) -> tuple[ConfigObject, int] | None:
+    for rule in rules:
+        for index, candidate in enumerate(rule.spec.subsets):
+            if candidate.name == name:
+                return rule, index
+    return None
+
+
+def _rules(view: View, host: str) -> tuple[ConfigObject, ...]:
+    """The rules for a host that this client sees: all of one namespace and one host name."""
+    exact = view.index("dr-host", host)
+    wide = view.query(covering_rules, host.partition(".")[2]) if not host.startswith("*") else ()
+    if not exact and not wide:
+        return ()
+    client = view.proxy("namespace")
+    known = service(view, host)
+    owner = known.namespace if known is not None else client
+    levels = ((exact,) if exact else ()) + wide
+    for namespace in dict.fromkeys((client, owner, MESH_NAMESPACE)):
+        for keys in levels:
+            found = _seen(view, [k for k in keys if k[0] == namespace], client)
+            if found:
+                return found
+    return ()
+
+
+def covering_rules(view: View, parent: str) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """The keys of rules for wildcards that cover every host in the domain ``parent``, the narrowest first."""
+    levels = (view.index("dr-host", wildcard) for wildcard in wildcards_of(f"x.{parent}" if parent else "x"))
+    return tuple(keys for keys in levels if keys)
+
+
+def _seen(view: View, keys: Iterable[tuple[str, str]], client: str) -> tuple[ConfigObject, ...]:
+    objects = [obj for key in keys if (obj := view.fact("config", KIND, *key)) is not None]
+    shown = [obj for obj in objects if visible(obj.spec.export_to, obj.ref.namespace, client)]
+    chosen = [obj for obj in shown if obj.spec.workload_selector is not None]
+    if chosen:
+        mine = [
+            obj
+            for obj in chosen
+            if obj.ref.namespace == client
+            and labels_match(labels_of(obj.spec.workload_selector.match_labels or ()), view.proxy("labels"))
+        ]
+        if mine:
+            return tuple(mine)
+    return tuple(obj for obj in shown if obj.spec.workload_selector is None)

@@ -1,0 +1,57 @@
+"""Small helpers for writing Envoy messages attribute by attribute.
+
+Keyword construction and ``ParseDict`` cost three and twelve times as much (measured), and resources are built
+by the ten thousand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PREFIX = "type.googleapis.com/"
+V3 = 2
+"""``ApiVersion.V3``."""
+NO_LIMIT = 2**32 - 1
+
+
+def pack(target: Any, message: Any) -> None:
+    """Put ``message`` into an ``Any`` field, deterministically."""
+    target.type_url = _PREFIX + message.DESCRIPTOR.full_name
+    target.value = message.SerializeToString(deterministic=True)
+
+
+def packed(message: Any) -> tuple[str, bytes]:
+    """``message`` as the two parts of an ``Any``, to be made once and put in many places."""
+    return _PREFIX + message.DESCRIPTOR.full_name, message.SerializeToString(deterministic=True)
+
+
+def put(target: Any, parts: tuple[str, bytes]) -> None:
+    """The inverse of :func:`packed`."""
+    target.type_url, target.value = parts
+
+
+def duration(target: Any, seconds: float) -> None:
+    """Set a ``Duration`` field; 0 is written too (it usually means *disabled*, unlike absence)."""
+    total = round(seconds * 1e9)
+    target.SetInParent()
+    target.seconds = total // 1_000_000_000
+    target.nanos = total % 1_000_000_000
+
+
+def from_ads(source: Any) -> None:
+    """Fill a ``ConfigSource``: over the one aggregated stream."""
+    source.ads.SetInParent()
+    source.resource_api_version = V3
+
+
+def socket_address(address: Any, ip: str, port: int) -> None:
+    """Fill an ``Address``."""
+    socket = address.socket_address
+    socket.address = ip
+    socket.port_value = port
+
+
+def dump(message: Any) -> bytes:
+    """The one way in which resources become bytes."""
+    data: bytes = message.SerializeToString(deterministic=True)
+    return data

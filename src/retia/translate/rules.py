@@ -1,0 +1,277 @@
+"""One rule of the middle form as Envoy routes: one route for each of its matches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.type.v3 import percent_pb2
+
+from retia.model.resource import Provenance
+from retia.model.snapshot import View
+from retia.policy.routing.forms import (
+    Fault,
+    HeaderEdits,
+    HttpRule,
+    MatchKind,
+    NamedMatch,
+    Redirect,
+    RequestMatch,
+    Retry,
+    Rewrite,
+    Target,
+    TextMatch,
+)
+from retia.policy.traffic import HashKind, HashOn, traffic_policy
+from retia.translate import hcm, pb
+
+_OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_APPEND = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+_MILLION = percent_pb2.FractionalPercent.MILLION
+_REDIRECTS = {
+    301: route_components_pb2.RedirectAction.MOVED_PERMANENTLY,
+    302: route_components_pb2.RedirectAction.FOUND,
+    303: route_components_pb2.RedirectAction.SEE_OTHER,
+    307: route_components_pb2.RedirectAction.TEMPORARY_REDIRECT,
+    308: route_components_pb2.RedirectAction.PERMANENT_REDIRECT,
+}
+PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
+_PREVIOUS_HOSTS = pb.packed(previous_hosts_pb2.PreviousHostsPredicate())
+HOST_SELECTION_ATTEMPTS = 5
+"""How often a retry looks for an endpoint that wasn't tried; Istio's number."""
+DEFAULT_BACKOFF_S = 0.025
+"""Envoy's default pause before a retry; the longest is ten times that."""
+NO_TARGET_STATUS = 503
+
+
+@dataclass(slots=True)
+class Scene:
+    """What building the routes of one virtual host needs, and what it finds out."""
+
+    view: View
+    cluster_of: Callable[[Target], str]
+    clusters: set[str] = field(default_factory=set)
+    provenance: list[Provenance] = field(default_factory=list)
+
+    def cluster(self, target: Target) -> str:
+        """The name of a target's cluster, noted as one that the virtual host needs."""
+        name = self.cluster_of(target)
+        self.clusters.add(name)
+        return name
+
+
+def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: str = "") -> None:
+    """Append the rule's routes, one for each match."""
+    for match in rule.matches or (RequestMatch(),):
+        route = virtual_host.routes.add()
+        route.name = rule.name or rule.field or "default"
+        _put_match(route.match, match)
+        _put_edits(route, rule.request, rule.response)
+        if rule.answer is not None:
+            route.direct_response.status = rule.answer.status
+            if rule.answer.body:
+                route.direct_response.body.inline_bytes = rule.answer.body
+        elif rule.redirect is not None:
+            _put_redirect(route.redirect, rule.redirect, match)
+        elif not rule.targets:
+            route.direct_response.status = NO_TARGET_STATUS
+        else:
+            _put_route(route, scene, rule, default_host)
+        if rule.fault is not None:
+            pb.pack(route.typed_per_filter_config[hcm.FAULT], _fault(rule.fault))
+
+
+# -- matches -----------------------------------------------------------------------------------------------
+
+
+def _put_match(target: Any, match: RequestMatch) -> None:
+    path = match.path
+    if path is None:
+        target.prefix = "/"
+    elif path.kind is MatchKind.EXACT:
+        target.path = path.value
+    elif path.kind is MatchKind.PREFIX:
+        target.prefix = path.value
+    else:
+        target.safe_regex.regex = path.value
+    if match.ignore_case and path is not None and path.kind is not MatchKind.REGEX:
+        target.case_sensitive.value = False
+    for header in match.headers:
+        _put_header(target.headers.add(), header)
+    for parameter in match.query:
+        matcher = target.query_parameters.add()
+        matcher.name = parameter.name
+        if parameter.match.kind is MatchKind.PRESENT:
+            matcher.present_match = True
+        else:
+            _put_text(matcher.string_match, parameter.match)
+
+
+def _put_header(matcher: Any, header: NamedMatch) -> None:
+    matcher.name = header.name
+    if header.match.kind is MatchKind.PRESENT:
+        matcher.present_match = True
+    else:
+        _put_text(matcher.string_match, header.match)
+    if header.invert:
+        matcher.invert_match = True
+        if header.match.kind is not MatchKind.PRESENT:
+            matcher.treat_missing_header_as_empty = True
+
+
+def _put_text(matcher: Any, match: TextMatch) -> None:
+    if match.kind is MatchKind.EXACT:
+        matcher.exact = match.value
+    elif match.kind is MatchKind.PREFIX:
+        matcher.prefix = match.value
+    else:
+        matcher.safe_regex.regex = match.value
+
+
+# -- actions -----------------------------------------------------------------------------------------------
+
+
+def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> None:
+    action = route.route
+    _put_targets(action, scene, rule)
+    # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
+    pb.duration(action.timeout, rule.timeout_s)
+    pb.duration(action.idle_timeout, 0)
+    if rule.retry is not None:
+        _put_retry(action.retry_policy, rule.retry)
+    if rule.rewrite is not None:
+        _put_rewrite(action, rule.rewrite)
+    host = rule.request.host or (rule.rewrite.authority if rule.rewrite is not None else "") or default_host
+    if host:
+        action.host_rewrite_literal = host
+    for mirror in rule.mirrors:
+        policy = action.request_mirror_policies.add()
+        policy.cluster = scene.cluster(mirror.target)
+        policy.runtime_fraction.default_value.numerator = mirror.share
+        policy.runtime_fraction.default_value.denominator = _MILLION
+    for hash_on in _hashes(scene, rule):
+        _put_hash(action.hash_policy.add(), hash_on)
+
+
+def _put_targets(action: Any, scene: Scene, rule: HttpRule) -> None:
+    if len(rule.targets) == 1:
+        only = rule.targets[0]
+        if only.request == HeaderEdits() and only.response == HeaderEdits():
+            action.cluster = scene.cluster(only.target)
+            return
+    for weighted in rule.targets:
+        entry = action.weighted_clusters.clusters.add()
+        entry.name = scene.cluster(weighted.target)
+        entry.weight.value = weighted.weight
+        _put_edits(entry, weighted.request, weighted.response)
+        if weighted.request.host:
+            entry.host_rewrite_literal = weighted.request.host
+
+
+def _put_retry(policy: Any, retry: Retry) -> None:
+    policy.retry_on = retry.on
+    policy.num_retries.value = retry.attempts
+    policy.retriable_status_codes.extend(retry.status_codes)
+    if retry.per_try_timeout_s is not None:
+        pb.duration(policy.per_try_timeout, retry.per_try_timeout_s)
+    if retry.other_hosts:
+        predicate = policy.retry_host_predicate.add()
+        predicate.name = PREVIOUS_HOSTS
+        pb.put(predicate.typed_config, _PREVIOUS_HOSTS)
+        policy.host_selection_retry_max_attempts = HOST_SELECTION_ATTEMPTS
+    if retry.backoff_s is not None:
+        pb.duration(policy.retry_back_off.base_interval, retry.backoff_s)
+        pb.duration(policy.retry_back_off.max_interval, retry.backoff_s * 10)
+
+
+def _put_rewrite(action: Any, rewrite: Rewrite) -> None:
+    if rewrite.regex:
+        action.regex_rewrite.pattern.regex = rewrite.regex
+        action.regex_rewrite.substitution = rewrite.substitution
+    elif rewrite.prefix:
+        action.prefix_rewrite = rewrite.prefix
+
+
+def _put_redirect(action: Any, redirect: Redirect, match: RequestMatch) -> None:
+    if redirect.authority:
+        action.host_redirect = redirect.authority
+    if redirect.port:
+        action.port_redirect = redirect.port
+    if redirect.scheme:
+        action.scheme_redirect = redirect.scheme
+    if redirect.path:
+        action.path_redirect = redirect.path
+    elif redirect.prefix:
+        action.prefix_rewrite = redirect.prefix
+    action.response_code = _REDIRECTS.get(redirect.code, _REDIRECTS[301])
+
+
+def _put_edits(target: Any, request: HeaderEdits, response: HeaderEdits) -> None:
+    """Header changes of a route or of one of its weighted clusters."""
+    for edits, add, remove in (
+        (request, target.request_headers_to_add, target.request_headers_to_remove),
+        (response, target.response_headers_to_add, target.response_headers_to_remove),
+    ):
+        for pairs, action in ((edits.set, _OVERWRITE), (edits.add, _APPEND)):
+            for name, value in pairs:
+                option = add.add()
+                option.header.key = name
+                option.header.value = value
+                option.append_action = action
+        remove.extend(edits.remove)
+
+
+# -- policies that reach into routes -----------------------------------------------------------------------
+
+
+def _hashes(scene: Scene, rule: HttpRule) -> list[HashOn]:
+    """What is hashed on the way to the targets' rings, each once."""
+    found: list[HashOn] = []
+    for weighted in rule.targets:
+        target = weighted.target
+        policy = scene.view.query(traffic_policy, (target.host, target.port, target.subset))
+        hash_on = policy.balancing.hash_on if policy is not None else None
+        if policy is not None and hash_on is not None and hash_on not in found:
+            found.append(hash_on)
+            scene.provenance.extend(p for p in policy.provenance if p not in scene.provenance)
+    return found
+
+
+def _put_hash(policy: Any, hash_on: HashOn) -> None:
+    match hash_on.kind:
+        case HashKind.HEADER:
+            policy.header.header_name = hash_on.name
+        case HashKind.COOKIE:
+            policy.cookie.name = hash_on.name
+            policy.cookie.path = hash_on.path
+            if hash_on.ttl_s is not None:
+                pb.duration(policy.cookie.ttl, hash_on.ttl_s)
+            for name, value in hash_on.attributes:
+                attribute = policy.cookie.attributes.add()
+                attribute.name = name
+                attribute.value = value
+        case HashKind.SOURCE_IP:
+            policy.connection_properties.source_ip = True
+        case HashKind.QUERY:
+            policy.query_parameter.name = hash_on.name
+
+
+def _fault(fault: Fault) -> Any:
+    message = fault_pb2.HTTPFault()
+    if fault.delay_s is not None:
+        pb.duration(message.delay.fixed_delay, fault.delay_s)
+        message.delay.percentage.numerator = fault.delay_share
+        message.delay.percentage.denominator = _MILLION
+    if fault.abort_share:
+        if fault.abort_grpc is not None:
+            message.abort.grpc_status = fault.abort_grpc
+        else:
+            message.abort.http_status = fault.abort_status
+        message.abort.percentage.numerator = fault.abort_share
+        message.abort.percentage.denominator = _MILLION
+    return message

@@ -1,0 +1,98 @@
+"""The entry: one resource by its name.
+
+:func:`build` is a pure function of what it reads through the view; who holds results, and when they are
+computed again, is no matter of this package. Every name gets an answer: what doesn't exist is a result
+without a message.
+"""
+
+from __future__ import annotations
+
+from retia.model.mesh import ProxyKind
+from retia.model.resource import Built, Name, TypeUrl
+from retia.model.snapshot import View
+from retia.translate.clusters import build_cluster
+from retia.translate.endpoints import build_endpoints
+from retia.translate.listeners import build_listener, listener_names
+from retia.translate.names import (
+    EXPLICIT,
+    ByServerName,
+    Fixed,
+    InboundPort,
+    parse_cluster,
+    parse_virtual_host,
+    placeholder,
+    upstream_listener,
+)
+from retia.translate.routes import build_route_config, build_virtual_host
+
+
+def build(view: View, name: Name) -> Built:
+    """The resource of that type and name as this proxy gets it."""
+    match name.type:
+        case TypeUrl.LISTENER:
+            return build_listener(view, name.name)
+        case TypeUrl.ROUTE:
+            return build_route_config(view, name.name)
+        case TypeUrl.VIRTUAL_HOST:
+            host = parse_virtual_host(name.name)
+            return build_virtual_host(view, host) if host else _absent(name)
+        case TypeUrl.CLUSTER | TypeUrl.ENDPOINTS:
+            return _destination(view, name)
+        case _:
+            return _absent(name)
+
+
+def listed(view: View, type_url: TypeUrl) -> tuple[str, ...]:
+    """The names of a type that this proxy gets without asking for each: what a wildcard means."""
+    match type_url:
+        case TypeUrl.LISTENER:
+            return listener_names(view)
+        case TypeUrl.CLUSTER:
+            return inbound_cluster_names(view)
+        case TypeUrl.VIRTUAL_HOST:
+            return tuple(placeholder(name) for name in discovered_route_configs(view))
+        case _:
+            return ()
+
+
+def discovered_route_configs(view: View) -> tuple[str, ...]:
+    """The route configurations of this proxy whose virtual hosts come on demand."""
+    if view.proxy("kind") is not ProxyKind.SIDECAR:
+        return ()
+    ports: set[int] = set()
+    if view.proxy("outbound_http_port"):
+        ports.update(view.index("http-ports", ""))
+    if view.proxy("outbound_auto_port"):
+        ports.update(view.index("auto-ports", ""))
+    names = [str(port) for port in sorted(ports)]
+    return (*names, EXPLICIT) if view.proxy("explicit_port") else tuple(names)
+
+
+def inbound_cluster_names(view: View) -> tuple[str, ...]:
+    """The clusters of the application's own ports: the inbound listener can't wait for them."""
+    if not view.proxy("inbound_address"):
+        return ()
+    return tuple(str(InboundPort(number)) for number in sorted(p.number for p in view.proxy("ports")))
+
+
+def upstream_names(view: View) -> tuple[str, ...]:
+    """The listeners, and route configurations, of local upstream ports."""
+    return tuple(upstream_listener(u.local_port) for u in view.proxy("upstreams"))
+
+
+def _destination(view: View, name: Name) -> Built:
+    """Clusters and endpoints. A host gateway's names come off the wire: it gets destinations of its host by
+    server name and nothing else, or a stranger could name any address to be connected to."""
+    parsed = parse_cluster(name.name)
+    if parsed is None or str(parsed) != name.name:
+        return _absent(name)
+    at_gateway = view.proxy("kind") is ProxyKind.HOST_GATEWAY
+    if at_gateway is not isinstance(parsed, ByServerName) and not isinstance(parsed, Fixed):
+        return _absent(name)
+    if at_gateway and isinstance(parsed, Fixed):
+        return _absent(name)
+    return (build_cluster if name.type is TypeUrl.CLUSTER else build_endpoints)(view, parsed)
+
+
+def _absent(name: Name) -> Built:
+    return Built(name.name, None, aliases=(name.name,))
