@@ -88,7 +88,7 @@ class Stage:
     def start(self) -> None:
         """Start the mesh and wait until it is whole; raises :class:`TourError` when that fails."""
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self._file if self._capture == "auto" else self._with_capture()
+        file = self._file if self._capture == "auto" else self.file_with_capture()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 retia("up", str(file), *self._arguments),
@@ -212,7 +212,7 @@ class Stage:
 
     # -- starting and waiting
 
-    def _with_capture(self) -> Path:
+    def file_with_capture(self) -> Path:
         """A copy of the mesh file, in the state folder, in which every service says how it is captured."""
         content = yaml.safe_load(self._file.read_text())
         folder = self._file.resolve().parent
