@@ -105,7 +105,7 @@ class Tokens:
             if record is None or found is None or not hmac.compare_digest(record["hash"], _hash(token)):
                 raise TokenRefused(
                     "the join token is unknown (mistyped, revoked, or long expired); make a new one with "
-                    "'retia token'"
+                    "'retia token create'"
                 )
             if self._repeated(record, host, key_hash, now):
                 return
@@ -153,7 +153,9 @@ class Tokens:
         """Whether this use repeats the one that was granted; raises where it may not be granted at all."""
         if now.timestamp() >= record["expires"]:
             at = datetime.fromtimestamp(record["expires"], UTC)
-            raise TokenRefused(f"the join token expired at {at:%F %T} UTC; make a new one with 'retia token'")
+            raise TokenRefused(
+                f"the join token expired at {at:%F %T} UTC; make a new one with 'retia token create'"
+            )
         if record["host"] not in ("", host):
             raise TokenRefused(f"the join token is for host {record['host']}, not for {host}")
         if not record["used_by"]:
@@ -162,7 +164,7 @@ class Tokens:
             return True
         raise TokenRefused(
             f"the join token was used by host {record['used_by']} already; make one for each host with "
-            "'retia token'"
+            "'retia token create'"
         )
 
 
