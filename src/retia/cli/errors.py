@@ -17,6 +17,12 @@ class CliError(Exception):
     exit_code = FAILED
 
 
+class ClosedPipeError(CliError):
+    """Whoever reads our output has seen enough: no failure, and nothing to say."""
+
+    exit_code = 0
+
+
 class UsageError(CliError):
     """The command line contradicts itself; raised before any work."""
 

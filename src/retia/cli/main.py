@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import click
 import typer
 
 from retia.cli import (
@@ -40,9 +39,12 @@ from retia.cli import (
     version,
     workloads,
 )
-from retia.cli.errors import FAILED, INTERRUPTED, USAGE, CliError
+from retia.cli.errors import FAILED, INTERRUPTED, USAGE, CliError, ClosedPipeError
 from retia.cli.session import Session
 from retia.cli.up import command as up
+
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""Typer's newer versions bring a click of their own, whose exceptions have no public name."""
 
 _OTHERS: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -120,30 +122,29 @@ def invoke(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code; never raises for what a person did wrong."""
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="retia", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        output.say(error.format_message())
-        return USAGE
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "retia"
-        output.say(f"retia: {error.format_message()} (see '{where} --help')")
-        return USAGE
+    except _USAGE_ERROR as error:
+        return _wrong_usage(error)
+    except ClosedPipeError as error:
+        return error.exit_code
     except CliError as error:
         output.say(f"retia: {error}")
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _closed_pipe()
     except Exception as error:  # noqa: BLE001  what is not ours is raised again
         return _known_failure(error)
     return result if isinstance(result, int) else 0
 
 
-def _closed_pipe() -> int:
-    """Whoever reads our output has seen enough: that is no failure of ours, and no traceback."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    return 0
+def _wrong_usage(error: Any) -> int:
+    context = error.ctx
+    text = error.format_message().replace("Value error, ", "")
+    if type(error).__name__ == "NoArgsIsHelpError":
+        output.say(text)
+    else:
+        where = context.command_path if context else "retia"
+        output.say(f"retia: {text} (see '{where} --help')")
+    return USAGE
 
 
 def _known_failure(error: Exception) -> int:

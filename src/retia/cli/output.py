@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from retia.cli.errors import ClosedPipeError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -69,8 +72,13 @@ def to_yaml_documents(documents: Sequence[Any]) -> str:
 
 def write(text: str) -> None:
     """To stdout, at once; a closed pipe ends the command quietly (see ``main``)."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        # What Python has buffered would fail once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ClosedPipeError from error
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -25,7 +25,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        message = " ".join(self.message.split())
+        return f"{where}: {self.field}: {message}" if self.field else f"{where}: {message}"
 
 
 class ProblemsError(Exception):
