@@ -28,6 +28,9 @@ KEEPALIVE_S = 30.0
 """How often a silent peer is asked whether it is still there."""
 KEEPALIVE_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a whole fleet that reconnects at once. The kernel's
+``net.core.somaxconn`` is the bound above it."""
 
 Handler = Callable[[Any], Awaitable[None]]
 
@@ -105,7 +108,7 @@ class Server:
     async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Serve on a bound socket; it is closed by :meth:`stop`."""
         server = _Tracked([self], codec=MixedCodec(), config=self._config)
-        await server.start(sock=sock, ssl=tls)
+        await server.start(sock=sock, ssl=tls, backlog=BACKLOG)
         self._servers.append(server)
 
     async def stop(self) -> None:
