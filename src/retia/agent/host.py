@@ -60,6 +60,9 @@ class HostModel:
         self._advertise_address = advertise_address
         self.instances: dict[str, Instance] = {}
         self._standby_seen: dict[str, set[Name]] = {}
+        """What the controller has said of each workload's standby copy in this session, until it is
+        complete."""
+        self._standby_swept: set[str] = set()
         state.refill = self._refill
         names.changed = self._names_changed
         identity.on_bundle = self._bundle_changed
@@ -171,6 +174,7 @@ class HostModel:
     def on_connected(self, welcome: Message) -> None:
         self.identity.note_time(welcome.controller_time)
         self._standby_seen.clear()
+        self._standby_swept.clear()
 
     def on_disconnected(self) -> None:
         for running in self.proxies.all():
@@ -188,7 +192,8 @@ class HostModel:
         workload = message.workload
         if workload not in self.instances:
             return
-        seen = self._standby_seen.setdefault(workload, set())
+        swept = workload in self._standby_swept
+        seen = set() if swept else self._standby_seen.setdefault(workload, set())
         for part in message.resources:
             resource = resource_of(part)
             if resource is not None:
@@ -199,7 +204,9 @@ class HostModel:
             if name is not None:
                 seen.discard(name)
                 self.state.remove("standby", workload, name)
-        if message.complete:
+        if message.complete and workload not in self._standby_swept:
+            # Once a session: from then on the controller says itself what is gone.
+            self._standby_swept.add(workload)
             for stale in self.state.standby_names(workload) - self._standby_seen.pop(workload):
                 self.state.remove("standby", workload, stale)
 

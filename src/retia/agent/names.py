@@ -6,6 +6,7 @@ controller is away.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from retia.model.ids import DNS_SUFFIX
 
 KIND = "name"
 META = "names"
+SETTLE_S = 2.0
+"""A whole table comes in several messages; after so long they have all come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class NameTable:
         self.changed = changed
         self._entries: dict[str, Entry] = {}
         self._wildcards: dict[str, Entry] = {}
+        self._stale: set[str] = set()
+        self._sweep: asyncio.TimerHandle | None = None
         self.revision = 0
         self.epoch = ""
 
@@ -65,12 +70,12 @@ class NameTable:
 
     def apply(self, message: Message) -> None:
         """A ``Names`` message: the whole table or changes to it."""
-        old = set(self._entries)
-        gone = old - {e.host for e in message.entries} if message.full else old & set(message.removed)
-        for host in gone:
-            del self._entries[host]
-            self._wildcards.pop(host, None)
-            self._state.remove_entry(KIND, host)
+        if message.full:
+            # More messages may follow, so what seems to be gone stays until they have come.
+            self._stale = set(self._entries)
+            self._schedule_sweep()
+        self._stale.difference_update(entry.host for entry in message.entries)
+        self._remove(set(message.removed))
         for new in message.entries:
             entry = Entry.from_message(new)
             if self._entries.get(entry.host) != entry:
@@ -79,6 +84,24 @@ class NameTable:
         self.revision, self.epoch = message.revision, message.epoch
         self._state.put_entry(META, "meta", {"revision": self.revision, "epoch": self.epoch})
         self.changed()
+
+    def _remove(self, hosts: set[str]) -> None:
+        for host in hosts & set(self._entries):
+            del self._entries[host]
+            self._wildcards.pop(host, None)
+            self._state.remove_entry(KIND, host)
+
+    def _schedule_sweep(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep = asyncio.get_running_loop().call_later(SETTLE_S, self.sweep)
+
+    def sweep(self) -> None:
+        """Forget what a new table did not name."""
+        gone, self._stale = self._stale, set()
+        if gone:
+            self._remove(gone)
+            self.changed()
 
     def refill(self) -> None:
         """Write everything anew: the file on disk was lost."""

@@ -149,6 +149,7 @@ class Worker:
 
     async def _serve(self) -> bool:
         """Run all tasks; whether the end is one for everything."""
+        orderly = False
         renewer = Renewer(self._identity, self._keys, lambda: self._session.channel, self._model.renewed)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -159,8 +160,8 @@ class Worker:
                 tasks.create_task(renewer.run(), name="renewals")
                 tasks.create_task(self._wait_for_end(), name="end")
         except* _Finished as group:
-            return _first_finished(group).orderly
-        return False
+            orderly = _first_finished(group).orderly
+        return orderly
 
     async def _wait_for_end(self) -> None:
         """Raises :class:`_Finished`, which takes the other tasks with it."""
