@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from retia.config.codes import Code
+from retia.config.scalars import read_atom
 from retia.config.schema.base import Model, Path, Problem, ProblemsError
 
 _SHOWN_CHARS = 60
@@ -64,7 +65,9 @@ def _problems(error: dict[str, Any], model: type[Model]) -> Iterator[Problem]:
         yield Problem(path, f"is {show(value)}; it must be one of {choices}", Code.BAD_VALUE)
     elif kind in _BOUNDS:
         name, rule = _BOUNDS[kind]
-        yield Problem(path, f"is {show(value)}; it must be {rule.format(context[name])}", Code.BAD_VALUE)
+        yield Problem(
+            path, f"is {show(value)}; it must be {rule.format(f'{context[name]:.15g}')}", Code.BAD_VALUE
+        )
     elif kind in ("too_long", "string_too_long"):
         most = context.get("max_length")
         yield Problem(path, f"is too long; at most {most} are allowed", Code.BAD_VALUE)
@@ -99,12 +102,13 @@ def show(value: Any) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    text = str(value) if not isinstance(value, str) or value.isalnum() else _text(value)
+    text = _text(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def _text(value: str) -> str:
-    plain = value and value.isprintable() and " " not in value
+    """A text as it stands, or in quotes where it could be taken for something else."""
+    plain = value.isprintable() and " " not in value and isinstance(read_atom(value), str)
     return value if plain else json.dumps(value[: _SHOWN_CHARS + 1], ensure_ascii=False)
 
 

@@ -11,7 +11,6 @@ where the next document begins in a broken text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import yaml
 
 from retia.config.codes import Code
+from retia.config.scalars import read_atom
 from retia.config.schema.base import Path
 
 MAX_SOURCE_CHARS = 32 * 1024 * 1024
@@ -29,13 +29,6 @@ MAX_DEPTH = 64
 """Levels of nesting; the deepest field of any kind is at 12."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
-_TRUE = frozenset({"true", "True", "TRUE"})
-_FALSE = frozenset({"false", "False", "FALSE"})
-_INT = re.compile(r"[-+]?[0-9]{1,4000}", re.ASCII)
-_BASED = re.compile(r"0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400}", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_SPECIAL = re.compile(r"([-+]?)\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", re.ASCII)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -250,7 +243,7 @@ class _Builder:
             self._problem(Code.SYNTAX, f"has the tag {event.tag}, which is not read here", node.line, path)
             return text
         try:
-            return _atom(text)
+            return read_atom(text)
         except ValueError:
             self._problem(Code.LIMIT, "is a number that is too long", node.line, path)
             return None
@@ -261,20 +254,3 @@ class _Builder:
 
 def _is_merge(event: Any) -> bool:
     return event.value == "<<" and bool(event.implicit[0])
-
-
-def _atom(text: str) -> Any:
-    """A plain scalar by YAML 1.2's core schema."""
-    if text in _NULL:
-        return None
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    if _INT.fullmatch(text):
-        return int(text)
-    if _BASED.fullmatch(text):
-        return int(text[2:], 8 if text[1] == "o" else 16)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if special := _SPECIAL.fullmatch(text):
-        return float("nan") if special[1] is None else float(f"{special[1]}inf")
-    return text

@@ -1,0 +1,67 @@
+"""What this version does not apply is refused, and the list of it is true to the models."""
+
+# ruff: noqa: E501 - messages stand whole, so that they can be searched for
+
+from __future__ import annotations
+
+import pytest
+
+from retia.config.codes import Code
+from retia.config.kinds import KINDS
+from retia.config.reference import fields_of
+from retia.config.support import LIMITS, unsupported
+from retia.policy.traffic import read as traffic
+from tests.support.documents import document, findings_of, parse_text
+
+TO = "route: [{destination: {host: a}}]"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_limit_names_a_field_of_the_models(kind: str) -> None:
+    known = {field.path.replace("[]", "") for field in fields_of(kind)}
+    shared = {path.partition("trafficPolicy.")[2] for path in known}
+    for limit in LIMITS[kind]:
+        path = limit.field.replace("[]", "")
+        parent, _, leaf = path.rpartition("trafficPolicy.")
+        leaf = leaf.removeprefix("portLevelSettings.") if parent or "portLevel" in leaf else leaf
+        assert path in known or leaf in shared, limit.field
+
+
+def test_what_policy_does_not_apply_is_refused_here() -> None:
+    listed = {limit.field for limit in LIMITS["DestinationRule"] if limit.code is Code.UNSUPPORTED_FIELD}
+    for field, _ in traffic._UNSUPPORTED:
+        camel = ".".join(_camel(part) for part in field.split("."))
+        assert f"trafficPolicy.{camel}" in listed
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        ("VirtualService", f"hosts: [a]\ngateways: [mesh, shop/front]\nhttp: [{{{TO}}}]", "spec.gateways[1]: is shop/front, which is not supported by this version; only mesh is"),
+        ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}}}]\nexportTo: [shop]", 'spec.exportTo: is shop, which is not supported by this version; only "*" and "." are'),
+        ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, corsPolicy: {{maxAge: 1s}}}}]", "spec.http[0].corsPolicy: is not supported by this version"),
+        ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, mirror: {{host: b}}, mirrorPercent: 5}}]", "spec.http[0].mirrorPercent: is an old name; use mirrorPercentage"),
+        ("DestinationRule", "host: a\nsubsets: [{name: a, trafficPolicy: {retryBudget: {percent: 20}}}]", "spec.subsets[0].trafficPolicy.retryBudget: is not supported by this version"),
+        ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {warmupDurationSecs: 5s}}", "spec.trafficPolicy.loadBalancer.warmupDurationSecs: is not supported by this version"),
+    ],
+)  # fmt: skip
+def test_a_field_to_come(kind: str, spec: str, said: str) -> None:
+    assert said in findings_of(kind, spec)
+
+
+def test_a_field_that_is_empty_says_nothing() -> None:
+    assert findings_of("VirtualService", f"hosts: [a]\nhttp: [{{{TO}}}]\ntls: []\ntcp:\nexportTo: []") == []
+
+
+def test_a_field_to_come_costs_the_object() -> None:
+    text = document("DestinationRule", "host: a\nworkloadSelector: {matchLabels: {a: b}}")
+    assert parse_text(text).objects == ()
+
+
+def test_documents_of_any_shape_are_searched() -> None:
+    assert list(unsupported("VirtualService", {"http": "x", "gateways": {"a": 1}, "exportTo": 5})) == []
