@@ -16,7 +16,7 @@ from retia.model.mesh import Proxy
 from retia.model.resource import Name, Resource, TypeUrl
 from retia.xds.messages import Request
 from retia.xds.server import Channel, Refused
-from retia.xds.stream import LISTED, NAME_LIMIT, Acked, Event, Nacked, Removed
+from retia.xds.stream import LISTED, NAME_LIMIT, Acked, Event, Nacked, Removed, World
 
 MOST_WATCHED = 8 * NAME_LIMIT
 """Names that don't exist and are watched for one client; over it they are answered and not watched."""
@@ -26,7 +26,7 @@ class DirectClient:
     """The subscriber, and the world, of one such stream."""
 
     def __init__(self, core: Core, host: str, proxy: Proxy) -> None:
-        self.world = self
+        self.world: World = self
         self._core = core
         self._host = host
         self._proxy = proxy

@@ -69,9 +69,10 @@ class Feed:
         return self._told
 
     @property
-    def names(self) -> Iterable[Name]:
-        """The names that this proxy wants, lists apart."""
-        return (name for name in self._wanted if name.name != LISTED)
+    def requested(self) -> Iterable[Name]:
+        """The names that the proxy itself asked for, and those on its lists."""
+        listed = (n for n in self._told if n.type is TypeUrl.LISTENER)
+        return (*self._asked, *listed)
 
     def replace_proxy(self, proxy: Proxy) -> None:
         """The proxy is different: all that it has may be."""

@@ -1,0 +1,423 @@
+"""The HTTP API's answers: :class:`retia.api.backend.Backend` over the controller.
+
+What is said of proxies comes from what they acknowledged, never from what was meant for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from retia import __version__
+from retia.analysis.analyze import analyze
+from retia.api import archive, schema
+from retia.api.backend import ApiError
+from retia.authority.authority import Authority
+from retia.authority.errors import AuthorityError
+from retia.authority.tokens import Tokens
+from retia.config.codes import Code
+from retia.config.parse import Parsed, SourceText, namespace_of, parse
+from retia.control import delivery, mesh_settings, rendering
+from retia.control.configuration import Configuration
+from retia.control.core import Core
+from retia.control.registry import HostState, ProxyState
+from retia.control.session import PROTOCOL, Unavailable
+from retia.identity.spiffe import IdentityError, parse_host_id
+from retia.model.finding import Finding, Level
+from retia.model.ids import Host
+from retia.model.mesh import EndpointSet, MeshSettings, Service
+from retia.model.objects import ObjectRef
+from retia.model.snapshot import PlainView
+from retia.policy.authn import port_mode
+from retia.policy.registry import expansions
+from retia.sources.errors import StoreError
+from retia.sources.space import Space
+from retia.sources.store import Delete, Put, Store, Written
+
+MAX_FINDINGS = 500
+T = TypeVar("T")
+_ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
+
+
+class ControlBackend:
+    """Implements the protocol; made by :mod:`retia.control.main`."""
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        configuration: Configuration,
+        authority: Authority,
+        tokens: Tokens,
+        started: float,
+    ) -> None:
+        self._core = core
+        self._store = store
+        self._configuration = configuration
+        self._authority = authority
+        self._tokens = tokens
+        self._started = started
+        self._analysed: tuple[int, tuple[Finding, ...]] = (-1, ())
+        self._analysis = asyncio.Lock()
+
+    # -- configuration -------------------------------------------------------------------------------------
+
+    async def apply(self, documents: Sequence[schema.Document], dry_run: bool) -> schema.ApplyResult:
+        parsed = await self._parse(documents)
+        findings = [rendering.finding_of(f) for f in parsed.findings]
+        if not parsed.ok:
+            return schema.ApplyResult(applied=False, dry_run=dry_run, findings=findings)
+        changes = [Put(d.ref, d.raw) for d in parsed.documents]
+        written = await self._write(changes, dry_run=dry_run)
+        places = {d.ref: d.origin for d in parsed.documents}
+        items = [
+            schema.ApplyItem(
+                object=str(r.ref),
+                action=r.outcome.value,  # type: ignore[arg-type]
+                path=places[r.ref].path,
+                line=places[r.ref].line,
+            )
+            for r in written.results
+        ]
+        items += [
+            schema.ApplyItem(
+                object=str(f.ref or ""), action="skipped", path=f.origin.path, line=f.origin.line
+            )
+            for f in parsed.findings
+            if f.code == Code.SKIPPED_KIND
+        ]
+        if not dry_run:
+            await self._configuration.reached(written.revision)
+            refs = set(places)
+            findings += [rendering.finding_of(f) for f in await self._analyse() if f.ref in refs]
+        return schema.ApplyResult(
+            applied=not dry_run, dry_run=dry_run, items=items, findings=findings, revision=written.revision
+        )
+
+    async def list_objects(self, kind: str, namespace: str | None) -> list[schema.ObjectInfo]:
+        name = self._kind(kind) if kind else ""
+        listing = await self._read(lambda: self._store.list(name, namespace_of(namespace or "")))
+        found = {o.ref: o for o in listing.objects}
+        directory = self._configuration.directory
+        if directory is not None:
+            for each in directory.list(name, namespace_of(namespace or "")).objects:
+                found.setdefault(each.ref, each)
+        ordered = sorted(found.values(), key=lambda o: (o.ref.namespace, o.ref.name, o.ref.kind))
+        return [rendering.object_of(o) for o in ordered]
+
+    async def get_object(self, kind: str, namespace: str, name: str) -> schema.ObjectInfo:
+        ref = self._ref(kind, namespace, name)
+        stored = await self._read(lambda: self._store.get(ref))
+        if stored is None and self._configuration.directory is not None:
+            stored = self._configuration.directory.get(ref)
+        if stored is None:
+            raise ApiError("not_found", f"there is no {ref}")
+        findings = [f for f in (*self._configuration.findings(), *await self._analyse()) if f.ref == ref]
+        return rendering.object_of(stored, findings)
+
+    async def delete_object(self, kind: str, namespace: str, name: str) -> schema.DeleteResult:
+        ref = self._ref(kind, namespace, name)
+        if await self._read(lambda: self._store.get(ref)) is None:
+            directory = self._configuration.directory
+            if directory is not None and directory.get(ref) is not None:
+                raise ApiError(
+                    "conflict", f"{ref} comes from {directory.origin(ref).path}; remove it from that file"
+                )
+            raise ApiError("not_found", f"there is no {ref}")
+        written = await self._write([Delete(ref)])
+        await self._configuration.reached(written.revision)
+        return schema.DeleteResult(object=str(ref))
+
+    async def delete_documents(self, documents: Sequence[schema.Document]) -> list[schema.DeleteResult]:
+        parsed = await self._parse(documents)
+        if not parsed.ok:
+            findings = [rendering.finding_of(f) for f in parsed.findings]
+            raise ApiError("invalid", "the documents have errors; nothing was deleted", findings)
+        written = await self._write([Delete(d.ref) for d in parsed.documents])
+        await self._configuration.reached(written.revision)
+        return [
+            schema.DeleteResult(object=str(r.ref), deleted=r.outcome == "deleted") for r in written.results
+        ]
+
+    async def delivery(self, kind: str, namespace: str, name: str) -> schema.Delivery:
+        ref = self._ref(kind, namespace, name)
+        if ref not in self._core.pipeline.facts.objects:
+            raise ApiError("not_found", f"there is no {ref}")
+        items = await delivery.of_object(self._core, ref)
+        return schema.Delivery(
+            object=str(ref),
+            acked=sum(i.state == "acked" for i in items),
+            pending=sum(i.state == "pending" for i in items),
+            nacked=sum(i.state in ("nacked", "quarantined") for i in items),
+            proxies=[
+                schema.DeliveryProxy(
+                    proxy=i.proxy,
+                    resource=str(i.name),
+                    wanted=i.wanted,
+                    acked=i.acked,
+                    state=i.state,  # type: ignore[arg-type]
+                    error=i.error,
+                )
+                for i in items
+            ],
+        )
+
+    # -- inventory -----------------------------------------------------------------------------------------
+
+    async def list_services(self, namespace: str | None) -> list[schema.ServiceInfo]:
+        services = self._core.pipeline.facts.services.values()
+        chosen = [s for s in services if namespace is None or s.namespace == namespace]
+        return [self._service(s) for s in sorted(chosen, key=lambda s: (s.namespace, s.name, s.host))]
+
+    async def get_service(self, host: str) -> schema.ServiceDetail:
+        facts = self._core.pipeline.facts
+        suffix = self._settings.dns_suffix
+        for candidate in expansions(host.lower(), "default", suffix):
+            service = facts.services.get(Host(candidate))
+            if service is not None:
+                info = self._service(service)
+                endpoints = [rendering.endpoint_of(e) for e in facts.endpoints(service.host)]
+                return schema.ServiceDetail(**info.model_dump(), endpoint_list=endpoints)
+        raise ApiError("not_found", f"there is no service {host!r}; 'retia services' lists them")
+
+    async def list_workloads(self, namespace: str | None) -> list[schema.WorkloadInfo]:
+        found: list[schema.WorkloadInfo] = []
+        for host in self._core.registry.hosts.values():
+            lease = self._core.registry.leases.state(host.id, self._core.clock.monotonic())
+            found += [
+                rendering.workload_of(w, self._core.trust_domain, lease)
+                for w in host.workloads.values()
+                if namespace is None or w.namespace == namespace
+            ]
+        return sorted(found, key=lambda w: w.id)
+
+    async def list_proxies(self) -> list[schema.ProxyInfo]:
+        found = []
+        for host, proxy in list(self._core.registry.all_proxies()):
+            found.append(rendering.proxy_of(self._core, host, proxy))
+            await asyncio.sleep(0)
+        return sorted(found, key=lambda p: p.id)
+
+    async def get_proxy(self, proxy: str) -> schema.ProxyInfo:
+        host, state = self._proxy(proxy)
+        return rendering.proxy_of(self._core, host, state)
+
+    async def proxy_query(self, proxy: str, path: str) -> schema.ConfigDump:
+        host, state = self._proxy(proxy)
+        session = self._core.sessions.get(host.id)
+        if session is None:
+            raise ApiError("unavailable", f"host {host.id} is not connected, so {proxy} can't be asked")
+        try:
+            reply = await session.query(state.proxy.id, path)
+        except Unavailable as error:
+            raise ApiError("timeout", str(error)) from error
+        return schema.ConfigDump(
+            proxy=state.proxy.id,
+            path=path,
+            status=reply.status,
+            body=reply.body.decode("utf-8", errors="replace"),
+        )
+
+    async def list_hosts(self) -> list[schema.HostInfo]:
+        hosts = self._core.registry.hosts
+        return [rendering.host_of(self._core, hosts[name]) for name in sorted(hosts)]
+
+    # -- the controller ------------------------------------------------------------------------------------
+
+    async def status(self) -> schema.StatusInfo:
+        core, registry = self._core, self._core.registry
+        now = core.clock.now()
+        held = registry.leases.held(core.clock.monotonic()) and bool(registry.hosts)
+        left = registry.leases.held_until - core.clock.monotonic()
+        findings = [*self._configuration.findings(), *await self._analyse()]
+        findings.sort(key=lambda f: (_ORDER[f.level], str(f.ref)))
+        return schema.StatusInfo(
+            version=__version__,
+            protocol=PROTOCOL,
+            ready=True,
+            started=int(self._started),
+            time=int(now),
+            pid=os.getpid(),
+            home=str(core.settings.home),
+            mesh_index=core.settings.index,
+            xds_address=f"{core.settings.listen}:{core.settings.xds_port}",
+            revision=self._configuration.revision,
+            snapshot=core.pipeline.engine.snapshot.revision,
+            registry_frozen=held,
+            registry_reason=registry.leases.reason if held else "",
+            registry_until=int(now + left) if held else 0,
+            authority=self._certificates(),
+            objects=len(core.pipeline.facts.objects),
+            services=len(core.pipeline.facts.services),
+            workloads=len(core.pipeline.facts.workloads),
+            proxies=sum(len(h.proxies) for h in registry.hosts.values()),
+            hosts=len(registry.hosts),
+            counters=counters(core),
+            findings=[rendering.finding_of(f) for f in findings[:MAX_FINDINGS]],
+        )
+
+    async def mesh_settings(self) -> schema.MeshSettingsInfo:
+        return rendering.mesh_of(self._settings)
+
+    async def change_mesh_settings(self, change: schema.MeshSettingsChange) -> schema.MeshSettingsInfo:
+        settings = mesh_settings.changed(self._settings, change.model_dump(exclude_none=True))
+        space = Space(self._store, mesh_settings.SPACE)
+        try:
+            await asyncio.to_thread(mesh_settings.save, space, settings)
+        except StoreError as error:
+            raise ApiError("unavailable", f"the settings can't be written: {error}") from error
+        self._core.pipeline.facts.put_settings(settings)
+        self._core.pipeline.touch()
+        return rendering.mesh_of(settings)
+
+    async def create_token(self, request: schema.TokenRequest) -> schema.Token:
+        now = datetime.fromtimestamp(self._core.clock.now(), UTC)
+        ttl = timedelta(seconds=request.ttl_s)
+        try:
+            if request.host:
+                parse_host_id(request.host)
+            token = await asyncio.to_thread(self._tokens.issue, now, ttl, request.host)
+        except IdentityError as error:
+            raise ApiError("invalid", str(error)) from error
+        except (AuthorityError, StoreError) as error:
+            raise ApiError("unavailable", str(error)) from error
+        return schema.Token(
+            token=token.encode(),
+            expiry=int((now + ttl).timestamp()),
+            controller=self._core.settings.join_address,
+        )
+
+    async def backup(self, request: schema.BackupRequest) -> schema.BackupResult:
+        path = Path(request.path)
+        if not path.is_absolute():
+            raise ApiError("invalid", f"path {request.path!r}: an absolute path is needed")
+        objects = len(self._core.pipeline.facts.objects)
+        revision = self._configuration.revision
+        manifest = archive.Manifest(__version__, int(self._core.clock.now()), revision, objects)
+        try:
+            size = await asyncio.to_thread(archive.write, self._core.settings.state, path, manifest)
+        except archive.ArchiveError as error:
+            raise ApiError("conflict" if "exists" in str(error) else "unavailable", str(error)) from error
+        return schema.BackupResult(path=str(path), size_bytes=size, revision=revision, objects=objects)
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    @property
+    def _settings(self) -> MeshSettings:
+        found: MeshSettings | None = self._core.pipeline.engine.snapshot.get(("mesh",))
+        return found or MeshSettings(trust_domain=self._core.trust_domain)
+
+    async def _parse(self, documents: Sequence[schema.Document]) -> Parsed:
+        return await asyncio.to_thread(parse, [SourceText(d.path, d.text) for d in documents])
+
+    async def _write(self, changes: Sequence[Put | Delete], *, dry_run: bool = False) -> Written:
+        try:
+            return await asyncio.to_thread(lambda: self._store.write(changes, dry_run=dry_run))
+        except StoreError as error:
+            raise ApiError("unavailable", f"nothing was stored: {error}") from error
+
+    @staticmethod
+    async def _read(action: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(action)
+        except StoreError as error:
+            raise ApiError("unavailable", f"the store can't be read: {error}") from error
+
+    def _kind(self, text: str) -> str:
+        kind = rendering.kind_of(text)
+        if kind is None:
+            known = ", ".join(f"{full} ({short})" for short, full in rendering.SHORT.items())
+            raise ApiError("not_found", f"there is no kind {text!r}; known are {known}")
+        return kind
+
+    def _ref(self, kind: str, namespace: str, name: str) -> ObjectRef:
+        return ObjectRef(self._kind(kind), namespace_of(namespace), name)
+
+    def _proxy(self, proxy: str) -> tuple[HostState, ProxyState]:
+        found = self._core.registry.proxy(proxy)
+        if found is None and "/" not in proxy:
+            found = self._core.registry.proxy(f"default/{proxy}")
+        if found is None:
+            raise ApiError("not_found", f"there is no proxy {proxy!r}; 'retia proxies' lists them")
+        return found
+
+    def _service(self, service: Service) -> schema.ServiceInfo:
+        endpoints = self._core.pipeline.facts.endpoints(service.host)
+        workloads = {e.workload for e in endpoints if e.workload}
+        return rendering.service_of(service, len(workloads) or len(endpoints), self._mtls(service))
+
+    def _mtls(self, service: Service) -> str:
+        """The mode that the service's workloads enforce; the laxest where they differ."""
+        facts = self._core.pipeline.facts
+        found = set()
+        for endpoint in facts.endpoints(service.host):
+            workload = facts.workloads.get(endpoint.workload) if endpoint.workload else None
+            proxy = self._core.registry.proxy(workload.id) if workload else None
+            if workload is not None and proxy is not None:
+                view = PlainView(self._core.pipeline.engine.snapshot, proxy[1].proxy)
+                mode = port_mode(view, (workload.namespace, workload.labels, endpoint.app_port))
+                found.add(str(mode.mode))
+        for mode_name in ("disable", "permissive", "strict", "refuse"):
+            if mode_name in found:
+                return mode_name
+        return ""
+
+    async def _analyse(self) -> tuple[Finding, ...]:
+        """What is wrong between the objects, of the newest snapshot."""
+        async with self._analysis:
+            revision = self._core.pipeline.engine.snapshot.revision
+            if self._analysed[0] != revision:
+                facts = self._core.pipeline.facts
+                objects = list(facts.objects.values())
+                services = list(facts.services.values())
+                endpoints = [EndpointSet(s.host, facts.endpoints(s.host)) for s in services]
+                workloads = list(facts.workloads.values())
+                found = await asyncio.to_thread(analyze, objects, services, endpoints, workloads)
+                self._analysed = (revision, found)
+            return self._analysed[1]
+
+    def _certificates(self) -> list[schema.Certificate]:
+        root, issuer = self._authority.root_life, self._authority.life
+        return [
+            schema.Certificate(
+                subject=f"root of {self._core.trust_domain}",
+                expiry=int(root.not_after.timestamp()),
+                fingerprint=self._authority.fingerprint.hex(),
+            ),
+            schema.Certificate(
+                subject=f"authority of {self._core.trust_domain}", expiry=int(issuer.not_after.timestamp())
+            ),
+        ]
+
+
+def counters(core: Core) -> dict[str, float]:
+    """What the controller has done, as numbers."""
+    pipeline, engine = core.pipeline.counters, core.pipeline.engine
+    return {
+        "snapshots": pipeline.snapshots,
+        "facts_changed": pipeline.facts_changed,
+        "names_affected": pipeline.names_affected,
+        "watchers_notified": pipeline.notified,
+        "snapshot_last_s": round(pipeline.last_s, 6),
+        "resources_recomputed": engine.counters.resources_built,
+        "queries_run": engine.counters.queries_run,
+        "cache_hits": engine.counters.hits,
+        "build_failures": engine.counters.failures,
+        "resources_cached": engine.size,
+        "names": len(core.names),
+        "quarantined": len(core.quarantine.refusals),
+        "sessions": len(core.sessions),
+        "rss_bytes": _rss_bytes(),
+    }
+
+
+def _rss_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,206 @@
+"""The controller's values as the HTTP API's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from retia.api import schema
+from retia.config.kinds import KINDS
+from retia.control import delivery
+from retia.control.core import Core
+from retia.control.registry import HostState, ProxyState
+from retia.model.finding import Finding
+from retia.model.ids import SpiffeId
+from retia.model.mesh import Endpoint, MeshSettings, Service, Workload
+from retia.sources.store import StoredObject
+
+SHORT = {
+    "vs": "VirtualService",
+    "dr": "DestinationRule",
+    "se": "ServiceEntry",
+    "we": "WorkloadEntry",
+    "pa": "PeerAuthentication",
+    "svc": "Service",
+}
+"""Short names, after istioctl and kubectl."""
+
+
+def kind_of(text: str) -> str | None:
+    """A kind as its user spells it: any case, singular, plural or short; ``None``: there is no such."""
+    word = text.lower()
+    if word in SHORT:
+        return SHORT[word]
+    for kind in KINDS:
+        name = kind.lower()
+        plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+        if word in (name, plural):
+            return kind
+    return None
+
+
+def finding_of(finding: Finding) -> schema.Finding:
+    return schema.Finding(
+        code=finding.code,
+        level=finding.level.value,
+        message=finding.message,
+        object=str(finding.ref) if finding.ref else "",
+        field=finding.field,
+        path=finding.origin.path,
+        line=finding.origin.line,
+        remedy=finding.remedy,
+    )
+
+
+def object_of(stored: StoredObject, findings: Iterable[Finding] = ()) -> schema.ObjectInfo:
+    return schema.ObjectInfo(
+        kind=stored.ref.kind,
+        namespace=stored.ref.namespace,
+        name=stored.ref.name,
+        revision=stored.revision,
+        created=stored.created,
+        manifest=dict(stored.document),
+        findings=[finding_of(f) for f in findings],
+    )
+
+
+def service_of(service: Service, endpoints: int, mtls: str) -> schema.ServiceInfo:
+    return schema.ServiceInfo(
+        host=service.host,
+        namespace=service.namespace,
+        name=service.name,
+        vip=service.vip,
+        ports=[
+            schema.ServicePortInfo(
+                number=p.number, protocol=p.protocol, name=p.name, target_port=p.target_port
+            )
+            for p in service.ports
+        ],
+        endpoints=endpoints,
+        external=service.external,
+        origin=service.origin,
+        mtls=mtls,
+    )
+
+
+def endpoint_of(endpoint: Endpoint) -> schema.EndpointInfo:
+    return schema.EndpointInfo(
+        service_port=endpoint.service_port,
+        address=endpoint.address,
+        port=endpoint.port,
+        wire=endpoint.wire,
+        workload=endpoint.workload or "",
+        host=endpoint.host or "",
+        identity=endpoint.identity or "",
+        labels=dict(endpoint.labels),
+        weight=endpoint.weight,
+    )
+
+
+def workload_of(workload: Workload, trust_domain: str, lease: str) -> schema.WorkloadInfo:
+    starting = bool(workload.ports) and not any(p.listening for p in workload.ports)
+    if lease != "valid":
+        state = "lost"
+    elif starting:
+        state = "starting"
+    else:
+        state = "ready" if workload.healthy else "unhealthy"
+    identity = SpiffeId(f"spiffe://{trust_domain}/ns/{workload.namespace}/sa/{workload.service_account}")
+    return schema.WorkloadInfo(
+        id=workload.id,
+        namespace=workload.namespace,
+        service=workload.service,
+        version=workload.version,
+        service_account=workload.service_account,
+        identity=identity,
+        host=workload.host,
+        ports=[
+            schema.WorkloadPortInfo(
+                number=p.number, app_port=p.app_port, protocol=p.protocol, listening=p.listening
+            )
+            for p in workload.ports
+        ],
+        labels=dict(workload.labels),
+        annotations=dict(workload.annotations),
+        published_address=workload.published_address,
+        app_address=workload.app_address,
+        capture=workload.capture,
+        healthy=workload.healthy,
+        state=state,  # type: ignore[arg-type]
+    )
+
+
+def proxy_of(core: Core, host: HostState, proxy: ProxyState) -> schema.ProxyInfo:
+    health = proxy.health
+    synced = delivery.sync_of(core, proxy)
+    direct = bool(proxy.acked) and not health.state
+    state = health.state or ("ready" if direct else "unknown")
+    if core.registry.leases.state(host.id, core.clock.monotonic()) != "valid":
+        state = "lost"
+    return schema.ProxyInfo(
+        id=proxy.proxy.id,
+        kind=proxy.proxy.kind,
+        workload=proxy.proxy.workload or "",
+        host=host.id,
+        state=state,
+        connected=health.connected,
+        sync=[
+            schema.TypeSync(
+                type=kind.short, wanted=sync.wanted, acked=sync.acked, version=_version(proxy, kind)
+            )
+            for kind, sync in sorted(synced.items(), key=lambda item: item[0].short)
+        ],
+        nacks=[_nack(core, proxy, name, version, error) for name, (version, error) in proxy.nacked.items()],
+        certificate_expiry=health.certificate_expiry,
+        allocated_bytes=health.allocated_bytes,
+        rss_bytes=health.rss_bytes,
+        restarts=health.restarts,
+        envoy_version=health.envoy_version,
+        pid=health.pid,
+    )
+
+
+def _version(proxy: ProxyState, kind: object) -> str:
+    """One hash over all versions of a type that the proxy has acknowledged."""
+    from retia.xds.wire import version_of
+
+    held = sorted(f"{n.name}={v}" for n, v in proxy.acked.items() if n.type is kind)
+    return version_of("\n".join(held).encode()) if held else ""
+
+
+def _nack(core: Core, proxy: ProxyState, name: object, version: str, error: str) -> schema.Nack:
+    refusal = core.quarantine.refusals.get(version)
+    return schema.Nack(
+        resource=str(name),
+        version=version,
+        error=error,
+        object=refusal.objects[0] if refusal and refusal.objects else "",
+    )
+
+
+def host_of(core: Core, host: HostState) -> schema.HostInfo:
+    return schema.HostInfo(
+        id=host.id,
+        advertise_address=host.hello.advertise_address,
+        gateway_port=host.hello.gateway_port,
+        software=host.hello.software,
+        protocol=host.hello.protocol,
+        connected=host.connected,
+        lease=core.registry.leases.state(host.id, core.clock.monotonic()),  # type: ignore[arg-type]
+        last_seen=int(host.last_seen),
+        clock_skew_s=round(host.clock_skew_s, 3),
+        certificate_expiry=int(host.certificate_expiry),
+        workloads=len(host.workloads),
+        proxies=len(host.proxies),
+    )
+
+
+def mesh_of(settings: MeshSettings) -> schema.MeshSettingsInfo:
+    return schema.MeshSettingsInfo(
+        trust_domain=settings.trust_domain,
+        dns_suffix=settings.dns_suffix,
+        connect_timeout_s=settings.connect_timeout_s,
+        default_retries=settings.default_retries,
+        protocol_detection_timeout_s=settings.protocol_detection_timeout_s,
+        drain_time_s=settings.drain_time_s,
+        outbound_allow_any=settings.outbound_allow_any,
+    )
