@@ -130,17 +130,21 @@ class Platform:
         module = processes.CONTROLLER if name == "controller" else processes.AGENT
         arguments = ["--home", str(self.session.home), "--index", str(self.index)]
         arguments += more
-        given = {
-            "--envoy": self.settings.envoy,
-            "--advertise-address": self.settings.advertise_address,
-            "--capture": self.settings.capture,
-        }
-        for option, value in given.items() if name == "agent" else ():
-            if value:
-                arguments += [option, value]
+        arguments += self._options(name)
         log = self.session.log / f"{name}.log"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._children[name] = Child.start(processes.argv(module, arguments), log, environment, name)
+
+    def _options(self, name: str) -> list[str]:
+        """With an advertised address the controller takes agents of other hosts too, and the agent runs a
+        gateway for theirs."""
+        address = self.settings.advertise_address
+        given = {"--advertise-address": address}
+        if name == "agent":
+            given.update({"--envoy": self.settings.envoy, "--capture": self.settings.capture})
+        elif address:
+            given["--listen"] = "::" if ":" in address else "0.0.0.0"
+        return [word for option, value in given.items() if value for word in (option, value)]
 
     def _join_arguments(self) -> tuple[str, ...]:
         """A fresh token, used up before anybody could read it from the list of processes."""
