@@ -221,10 +221,14 @@ class HostModel:
         return pb.QueryReply(id=query.id, status=status, body=body)
 
     async def ask(self, proxy: str, path: str) -> tuple[int, bytes]:
-        """A reading question to a proxy's admin interface: status and body. Never raises."""
+        """A reading question to a proxy's admin interface: status and body. Never raises.
+
+        ``path`` may stand with or without its leading slash.
+        """
         running = self.proxies.get(proxy)
         if running is None:
             return 404, f"there is no proxy {proxy} on host {self.host}".encode()
+        path = f"/{path.removeprefix('/')}"
         if not envoy.is_allowed(path):
             return 403, f"{path} is not among the questions that may be asked".encode()
         try:
