@@ -62,8 +62,7 @@ def _destination(world: World, obj: ConfigObject, field: str, to: Destination) -
 
 def _near(world: World, name: str) -> str:
     """Services of that short name elsewhere: the usual mistake is a missing namespace."""
-    first = name.partition(".")[0]
-    near = sorted(host for host in world.services if host.partition(".")[0] == first)
+    near = world.namesakes(name)
     return f"perhaps {' or '.join(near[:3])} is meant" if near else ""
 
 

@@ -24,6 +24,9 @@ class World:
     workloads: tuple[Workload, ...] | None
     suffix: str
     _rules: dict[Host, list[ConfigObject]] = field(default_factory=lambda: defaultdict(list))
+    _by_label: dict[str, list[Host]] = field(default_factory=lambda: defaultdict(list))
+    _has_wild_services: bool = False
+    _has_wild_rules: bool = False
 
     @classmethod
     def of(
@@ -44,6 +47,8 @@ class World:
         )
         for obj in world.kind("DestinationRule"):
             world._rules[world.host(obj, obj.spec.host)].append(obj)
+        world._has_wild_services = any(host.startswith("*") for host in world.services)
+        world._has_wild_rules = any(host.startswith("*") for host in world._rules)
         return world
 
     def kind(self, name: str) -> Iterator[ConfigObject]:
@@ -56,15 +61,24 @@ class World:
 
     def service(self, host: str) -> Service | None:
         """The service of a host, or the one whose wildcard covers it."""
-        for candidate in (host, *wildcards_of(host)):
-            if (found := self.services.get(Host(candidate))) is not None:
-                return found
-        return None
+        found = self.services.get(Host(host))
+        if found is not None or not self._has_wild_services:
+            return found
+        covering = (self.services.get(Host(wildcard)) for wildcard in wildcards_of(host))
+        return next((each for each in covering if each is not None), None)
+
+    def namesakes(self, name: str) -> tuple[Host, ...]:
+        """The services whose name begins with the same label, whatever their namespace."""
+        if not self._by_label:
+            for host in sorted(self.services):
+                self._by_label[host.partition(".")[0]].append(host)
+        return tuple(self._by_label.get(name.partition(".")[0], ()))
 
     def destination_rules(self, host: str) -> Iterator[ConfigObject]:
         """The DestinationRules whose host is or covers ``host``."""
-        for candidate in (host, *wildcards_of(host)):
-            yield from self._rules.get(Host(candidate), ())
+        yield from self._rules.get(Host(host), ())
+        for wildcard in wildcards_of(host) if self._has_wild_rules else ():
+            yield from self._rules.get(Host(wildcard), ())
 
     def subset(self, obj: ConfigObject, host: str, name: str) -> Subset | None:
         """The subset of that name in a DestinationRule that callers in the object's namespace may see."""
