@@ -73,7 +73,7 @@ class Backend(Protocol):
 
     async def proxy_query(self, proxy: str, path: str) -> schema.ConfigDump:
         """Asks an Envoy's admin interface, through its host's agent. ``path`` is one of the read-only pages
-        (``config_dump``, ``clusters``, ``stats``, ``certs``, ``server_info``, ``memory``, ``listeners``)."""
+        with a slash before it (``/config_dump``, ``/clusters?format=json``, ``/stats``, and so on)."""
 
     async def list_hosts(self) -> list[schema.HostInfo]: ...
 

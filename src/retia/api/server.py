@@ -32,7 +32,19 @@ BODY_LIMIT_BYTES = 32 * 1024 * 1024
 ANSWER_LIMIT_S = 30.0
 """The longest that a backend may take."""
 
-ADMIN_PAGES = ("config_dump", "clusters", "listeners", "stats", "certs", "server_info", "memory", "ready")
+ADMIN_PAGES = (
+    "config_dump",
+    "clusters",
+    "listeners",
+    "stats",
+    "stats/prometheus",
+    "certs",
+    "server_info",
+    "memory",
+    "ready",
+    "init_dump",
+    "runtime",
+)
 """The pages of Envoy's admin interface that may be asked for: those that only read."""
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": schema.Error}, "5XX": {"model": schema.Error}}
@@ -145,7 +157,7 @@ def _inventory(backend: Backend) -> APIRouter:
             raise ApiError(
                 "invalid", f"path is {path!r}; it must be one of {allowed}, with or without a query"
             )
-        return await _in_time(backend.proxy_query(proxy, path.lstrip("/")))
+        return await _in_time(backend.proxy_query(proxy, f"/{path.lstrip('/')}"))
 
     @router.get("/hosts")
     async def list_hosts() -> schema.HostList:

@@ -119,7 +119,7 @@ def test_proxy_config_finds_a_proxy_by_name(run: Run, shop: FakeBackend, name: s
             }
         ]
     }
-    shop.pages["config_dump"] = json.dumps(dump)
+    shop.pages["/config_dump"] = json.dumps(dump)
     ran = run("proxy", "config", name, "clusters")
     assert ran.out.splitlines()[1].split() == [
         "outbound|9080||x",
@@ -129,7 +129,7 @@ def test_proxy_config_finds_a_proxy_by_name(run: Run, shop: FakeBackend, name: s
         "active",
         "v7",
     ]
-    assert shop.calls[-1] == ("proxy_query", "default/web-0", "config_dump")
+    assert shop.calls[-1] == ("proxy_query", "default/web-0", "/config_dump")
 
 
 def test_an_ambiguous_or_unknown_proxy_is_said(run: Run, shop: FakeBackend) -> None:
@@ -147,7 +147,7 @@ def test_endpoints_show_ejection(run: Run, shop: FakeBackend) -> None:
     page = {
         "cluster_statuses": [{"name": "c", "host_statuses": [{"address": address, "health_status": health}]}]
     }
-    shop.pages["clusters?format=json"] = json.dumps(page)
+    shop.pages["/clusters?format=json"] = json.dumps(page)
     assert "127.64.0.1:15006  ejected" in run("proxy", "config", "web-0", "endpoints").out
 
 

@@ -136,7 +136,7 @@ def _absent(category: str, error: str, remedy: str) -> Result:
 def _neighbour(category: str, name: str, version: str) -> Result:
     """Neighbouring minor versions work together."""
     try:
-        ours, theirs = (tuple(map(int, v.split(".")[:2])) for v in (__version__, version))
+        ours, theirs = (tuple(map(int, v.rpartition("/")[2].split(".")[:2])) for v in (__version__, version))
     except ValueError:
         return Result(category, name, Verdict.WARNING, f"{version!r} cannot be compared with {__version__}")
     if ours[0] == theirs[0] and abs(ours[1] - theirs[1]) <= 1:
