@@ -2,7 +2,7 @@
 
 A client names its destination by a ``Host`` header, by a virtual address, or by the address of one endpoint
 (clients that balance for themselves). :func:`resolve_name` and :func:`resolve_address` turn all three into a
-:class:`Destination`. All functions here are queries: ``view.query(function, key)``.
+:class:`Destination`. They are too cheap to be remembered by themselves.
 """
 
 from __future__ import annotations
@@ -79,23 +79,21 @@ def expansions(name: str, namespace: str, suffix: str) -> tuple[str, ...]:
     return (name,)
 
 
-def resolve_name(view: View, key: tuple[str, str, int]) -> Destination | None:
-    """The destination of ``(name without port, client's namespace, port)``; ``None``: unknown.
+def resolve_name(view: View, name: str, namespace: str, port: int) -> Destination | None:
+    """The destination that ``name`` (without a port) means in a client's namespace; ``None``: unknown.
 
     Short names are tried before the name as it stands, so that an object can't take over ``reviews.default``
     by naming it as a host.
     """
-    name, namespace, port = key
     for candidate in expansions(name, namespace, mesh(view).dns_suffix):
         found = service(view, candidate)
         if found is not None:
             return Destination(found.host, port) if found.port(port) else None
-    return view.query(resolve_wildcard, (name.rstrip("."), port)) if _looks_like_name(name) else None
+    return resolve_wildcard(view, name.rstrip("."), port) if _looks_like_name(name) else None
 
 
-def resolve_wildcard(view: View, key: tuple[str, int]) -> Destination | None:
+def resolve_wildcard(view: View, name: str, port: int) -> Destination | None:
     """The most specific wildcard service (``*.example.com``) that covers the name and has the port."""
-    name, port = key
     hosts = set(view.index("se-wildcard", ""))
     if not hosts:
         return None
@@ -107,9 +105,8 @@ def resolve_wildcard(view: View, key: tuple[str, int]) -> Destination | None:
     return None
 
 
-def resolve_address(view: View, key: tuple[str, int]) -> Destination | None:
+def resolve_address(view: View, ip: str, port: int) -> Destination | None:
     """The destination of a dialled ``(ip, port)``: a service's virtual address, or one endpoint."""
-    ip, port = key
     for host in view.index("vip", ip):
         found = service(view, host)
         if found is not None and found.port(port):
@@ -123,13 +120,12 @@ def resolve_address(view: View, key: tuple[str, int]) -> Destination | None:
     return Destination(host, service_port, pinned=address, rivals=rivals)
 
 
-def identities(view: View, key: tuple[str, int]) -> tuple[SpiffeId, ...]:
+def identities(view: View, host: str, port: int) -> tuple[SpiffeId, ...]:
     """The identities behind a service's port, sorted, each once: what a client accepts there.
 
     A service with no endpoint yet is expected to run under its own name, the default service account; a
     client never accepts just anybody of the trust domain.
     """
-    host, port = key
     found = sorted({e.identity for e in endpoints(view, host) if e.service_port == port and e.identity})
     if found:
         return tuple(found)

@@ -27,11 +27,11 @@ from retia.policy.traffic import (
     TcpPool,
     TlsMode,
     TrafficPolicy,
+    endpoint_peers,
     peers,
     pinned_endpoint,
     traffic_policy,
 )
-from retia.policy.traffic.peers import is_plain
 from retia.translate import pb, tls
 from retia.translate.forward_proxy import put_dns_cache
 from retia.translate.inbound import inbound_ports
@@ -84,7 +84,7 @@ def _outbound(view: View, name: Outbound) -> Built:
 
 def _tcp_dial(view: View, name: TcpDial) -> Built:
     """Opaque TCP to whatever address the client dialled."""
-    found = view.query(resolve_address, (name.ip, name.port))
+    found = resolve_address(view, name.ip, name.port)
     if found is None:
         if mesh(view).outbound_allow_any:
             return Built(str(name), pb.dump(_original_destination(view, str(name), http=False)))
@@ -183,9 +183,7 @@ def _pinned_as(view: View, cluster_name: str, name: Pinned, found: Destination, 
         return Built(cluster_name, None)
     cluster = _new_cluster(view, cluster_name, str(Outbound(name.service_port, "", name.host)), policy)
     _put_eds(cluster, str(name))
-    plain = is_plain(view, endpoint, policy.tls)
-    who = (endpoint.identity,) if endpoint.identity is not None else ()
-    peer = Peers(mesh=not plain, plain=plain, http=endpoint.http_inbound, identities=who)
+    peer = endpoint_peers(view, endpoint, name.service_port, name.host, policy.tls)
     parse = not raw and port.protocol in _PARSED
     h2 = parse and peer.mesh and peer.http and port.protocol.is_http
     target = Outbound(name.service_port, "", name.host)

@@ -22,6 +22,7 @@ from retia.model.resource import Built, Name, Provenance, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import (
     Destination,
+    expansions,
     mesh,
     resolve_address,
     resolve_name,
@@ -95,9 +96,9 @@ def build_virtual_host(view: View, name: HostName) -> Built:
     if not port or parse_upstream(name.route_config):
         return Built(requested, None, aliases=(requested,))
     namespace = view.proxy("namespace")
-    found = view.query(resolve_name, (bare, namespace, port))
+    found = resolve_name(view, bare, namespace, port)
     if found is None:
-        found = view.query(resolve_address, (bare, port)) if _is_ip(bare) else None
+        found = resolve_address(view, bare, port) if _is_ip(bare) else None
     if found is None:
         return _unknown(view, name, bare, port)
     domains = _domains(view, found, name.route_config, namespace)
@@ -145,7 +146,9 @@ def _names(view: View, known: Service, namespace: str) -> tuple[str, ...]:
 
 def _is_own(view: View, spelling: str, namespace: str, found: Destination) -> bool:
     """Whether no other service takes that spelling: two virtual hosts must never share a domain."""
-    other = view.query(resolve_name, (spelling, namespace, found.port))
+    if expansions(spelling, namespace, mesh(view).dns_suffix)[0] == found.host:
+        return True
+    other = resolve_name(view, spelling, namespace, found.port)
     return other is not None and other.host == found.host
 
 

@@ -13,7 +13,7 @@ from retia.policy.traffic.forms import (
     TlsMode,
     TrafficPolicy,
 )
-from retia.policy.traffic.peers import Dial, dials, endpoint_dial, peers, pinned_endpoint
+from retia.policy.traffic.peers import Dial, dials, endpoint_dial, endpoint_peers, peers, pinned_endpoint
 from retia.policy.traffic.resolve import traffic_policy
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "TrafficPolicy",
     "dials",
     "endpoint_dial",
+    "endpoint_peers",
     "peers",
     "pinned_endpoint",
     "traffic_policy",

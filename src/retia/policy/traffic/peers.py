@@ -36,42 +36,36 @@ def dials(view: View, host: str, port: int, subset: str) -> tuple[Dial, ...] | N
     policy = view.query(traffic_policy, (host, port, subset))
     if policy is None:
         return None
+    wires = _Wires(view, policy.tls)
     single: list[Dial] = []
     grouped: dict[tuple[str, int, str], int] = {}
     for endpoint in _selected(endpoints(view, host), port, policy.labels):
-        if is_remote(view, endpoint) and not _without_mesh_tls(policy.tls):
-            key = (endpoint.gateway_address, endpoint.gateway_port, endpoint.locality)
-            grouped[key] = grouped.get(key, 0) + endpoint.weight
+        dial = wires.dial(endpoint)
+        if wires.behind_gateway(endpoint):
+            key = (dial.address, dial.port, dial.locality)
+            grouped[key] = grouped.get(key, 0) + dial.weight
         else:
-            single.append(endpoint_dial(view, endpoint, policy.tls))
-    behind = [
-        Dial(address, number, False, weight, place) for (address, number, place), weight in grouped.items()
-    ]
-    return tuple(sorted(single + behind))
+            single.append(dial)
+    together = [Dial(address, at, False, weight, place) for (address, at, place), weight in grouped.items()]
+    return tuple(sorted(single + together))
 
 
 def endpoint_dial(view: View, endpoint: Endpoint, tls: Tls | None) -> Dial:
-    """Where this proxy connects to for one endpoint that isn't behind another host's gateway."""
-    if is_plain(view, endpoint, tls):
-        at = endpoint.port if endpoint.wire is Wire.PLAIN else endpoint.app_port or endpoint.service_port
-        return Dial(endpoint.address, at, True, endpoint.weight, endpoint.locality)
-    return Dial(endpoint.address, endpoint.port, False, endpoint.weight, endpoint.locality)
+    """Where this proxy connects to for one endpoint."""
+    return _Wires(view, tls).dial(endpoint)
 
 
-def is_plain(view: View, endpoint: Endpoint, tls: Tls | None) -> bool:
-    """Whether the mesh's TLS is not used towards an endpoint."""
-    if tls is not None:
-        return tls.mode is not TlsMode.MESH
-    if endpoint.wire is Wire.PLAIN:
-        return True
-    return _disabled(view, endpoint) and not is_remote(view, endpoint)
+def endpoint_peers(view: View, endpoint: Endpoint, port: int, host: str, tls: Tls | None) -> Peers:
+    """What stands behind one endpoint of a service.
 
-
-def is_remote(view: View, endpoint: Endpoint) -> bool:
-    """Whether the endpoint is reached through the gateway of another host."""
-    if not endpoint.gateway_address or endpoint.wire is not Wire.MTLS:
-        return False
-    return bool(endpoint.host != view.proxy("host"))
+    Behind another host's gateway any instance of the service may answer, so all its identities are accepted.
+    """
+    wires = _Wires(view, tls)
+    if wires.is_plain(endpoint):
+        return Peers(mesh=False, plain=True, http=False)
+    if endpoint.identity is not None and not wires.behind_gateway(endpoint):
+        return Peers(mesh=True, plain=False, http=endpoint.http_inbound, identities=(endpoint.identity,))
+    return Peers(mesh=True, plain=False, http=endpoint.http_inbound, identities=identities(view, host, port))
 
 
 def peers(view: View, key: tuple[str, int, str]) -> Peers | None:
@@ -83,10 +77,11 @@ def peers(view: View, key: tuple[str, int, str]) -> Peers | None:
     policy = view.query(traffic_policy, key)
     if policy is None:
         return None
+    wires = _Wires(view, policy.tls)
     mesh = plain = False
     http = True
     for endpoint in _selected(endpoints(view, host), port, policy.labels):
-        if is_plain(view, endpoint, policy.tls):
+        if wires.is_plain(endpoint):
             plain = True
         else:
             mesh = True
@@ -94,18 +89,15 @@ def peers(view: View, key: tuple[str, int, str]) -> Peers | None:
     if not mesh and not plain:
         mesh = policy.tls is None or policy.tls.mode is TlsMode.MESH
         plain, http = not mesh, False
-    names = view.query(identities, (host, port)) if mesh else ()
-    return Peers(mesh, plain, http and mesh, names)
+    return Peers(mesh, plain, http and mesh, identities(view, host, port) if mesh else ())
 
 
 def pinned_endpoint(view: View, key: tuple[str, int, str]) -> Endpoint | None:
     """The endpoint of ``(host, service port, "ip:port")``; ``None``: it is gone."""
     host, port, address = key
     for endpoint in endpoints(view, host):
-        if (
-            endpoint.service_port == port
-            and f"{endpoint.address}:{endpoint.app_port or endpoint.port}" == address
-        ):
+        known_as = f"{endpoint.address}:{endpoint.app_port or endpoint.port}"
+        if endpoint.service_port == port and known_as == address:
             return endpoint
     return None
 
@@ -116,15 +108,49 @@ def _selected(candidates: tuple[Endpoint, ...], port: int, labels: Labels) -> li
     ]
 
 
-def _without_mesh_tls(tls: Tls | None) -> bool:
-    return tls is not None and tls.mode is not TlsMode.MESH
+class _Wires:
+    """Decides about the endpoints of one destination; looks each namespace's policies up once."""
 
+    def __init__(self, view: View, tls: Tls | None) -> None:
+        self.view = view
+        self.tls = tls
+        self._has_policies: dict[str, bool] = {}
 
-def _disabled(view: View, endpoint: Endpoint) -> bool:
-    if endpoint.workload is None:
-        return False
-    namespace = endpoint.workload.partition("/")[0]
-    if not namespace_has_policies(view, namespace):
-        return False
-    number = endpoint.app_port or endpoint.service_port
-    return view.query(port_mode, (namespace, endpoint.labels, number)).mode is Inbound.DISABLE
+    def dial(self, endpoint: Endpoint) -> Dial:
+        if self.is_plain(endpoint):
+            at = endpoint.port if endpoint.wire is Wire.PLAIN else endpoint.app_port or endpoint.service_port
+            return Dial(endpoint.address, at, True, endpoint.weight, endpoint.locality)
+        if self.behind_gateway(endpoint):
+            address, at = endpoint.gateway_address, endpoint.gateway_port
+        else:
+            address, at = endpoint.address, endpoint.port
+        return Dial(address, at, False, endpoint.weight, endpoint.locality)
+
+    def is_plain(self, endpoint: Endpoint) -> bool:
+        """Whether the mesh's TLS is not used towards an endpoint."""
+        if self.tls is not None:
+            return self.tls.mode is not TlsMode.MESH
+        if endpoint.wire is Wire.PLAIN:
+            return True
+        return self._is_disabled(endpoint) and not self._is_remote(endpoint)
+
+    def behind_gateway(self, endpoint: Endpoint) -> bool:
+        """Whether the endpoint is reached through the gateway of another host."""
+        return self._is_remote(endpoint) and (self.tls is None or self.tls.mode is TlsMode.MESH)
+
+    def _is_remote(self, endpoint: Endpoint) -> bool:
+        if not endpoint.gateway_address or endpoint.wire is not Wire.MTLS:
+            return False
+        return bool(endpoint.host != self.view.proxy("host"))
+
+    def _is_disabled(self, endpoint: Endpoint) -> bool:
+        if endpoint.workload is None:
+            return False
+        namespace = endpoint.workload.partition("/")[0]
+        known = self._has_policies.get(namespace)
+        if known is None:
+            known = self._has_policies[namespace] = namespace_has_policies(self.view, namespace)
+        if not known:
+            return False
+        number = endpoint.app_port or endpoint.service_port
+        return self.view.query(port_mode, (namespace, endpoint.labels, number)).mode is Inbound.DISABLE
