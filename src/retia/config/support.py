@@ -50,6 +50,24 @@ def _exports(value: Any) -> bool:
     return value in (["*"], ["."]) or not isinstance(value, list)
 
 
+def _under(prefix: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    return tuple(Limit(f"{prefix}.{each.field}", each.note, each.allowed, each.code) for each in limits)
+
+
+def _one_address(value: Any) -> bool:
+    return not isinstance(value, list) or (len(value) < 2 and not any("/" in str(each) for each in value))
+
+
+def _no_socket(value: Any) -> bool:
+    return not str(value).startswith("unix://")
+
+
+_ENDPOINT = (
+    Limit("address", "unix domain sockets are not dialled", _no_socket),
+    Limit("network", "every endpoint is dialled directly"),
+    Limit("serviceAccount", "an endpoint that no agent registers is called without mutual TLS"),
+    Limit("locality", "endpoints of all localities are used alike", None, Code.NO_EFFECT_FIELD),
+)
 _EXPORT = Limit("exportTo", 'only "*" and "." are', _exports)
 _TRAFFIC_POLICY = (
     Limit("loadBalancer.localityLbSetting", ""),
@@ -61,6 +79,7 @@ _TRAFFIC_POLICY = (
     Limit("outlierDetection.consecutiveErrors", "use consecutiveGatewayErrors or consecutive5xxErrors"),
     Limit("outlierDetection.outlierDetectionHttpErrorCodes", "all 5xx answers count"),
     Limit("connectionPool.tcp.idleTimeout", "idle connections of opaque TCP end after 1h"),
+    Limit("connectionPool.tcp.maxConnectionDuration", "connections last as long as they are used"),
     Limit("tls.caCrl", "revoked certificates are not looked up"),
     Limit("tls.credentialName", "name files instead (clientCertificate, privateKey, caCertificates)"),
 )
@@ -69,10 +88,6 @@ _POLICY_ONLY = (
     Limit("proxyProtocol", ""),
     Limit("retryBudget", ""),
 )
-
-
-def _under(prefix: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-    return tuple(Limit(f"{prefix}.{each.field}", each.note, each.allowed, each.code) for each in limits)
 
 
 LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
@@ -103,8 +118,11 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         "ServiceEntry": (
             _EXPORT,
             Limit("resolution", "DNS is", _not_among("DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
+            Limit("addresses", "one IP address is", _one_address),
+            Limit("subjectAltNames", "name them in a DestinationRule's tls"),
+            *_under("endpoints[]", _ENDPOINT),
         ),
-        "WorkloadEntry": (),
+        "WorkloadEntry": _ENDPOINT,
         "PeerAuthentication": (),
         "Service": (
             Limit("type", "use a ServiceEntry with resolution DNS", _not_among("ExternalName")),

@@ -29,7 +29,6 @@ def test_everything_that_is_applied_is_read() -> None:
             tcp:
               maxConnections: 100
               connectTimeout: 30ms
-              maxConnectionDuration: 1h
               tcpKeepalive: {probes: 3, time: 7200s, interval: 75s}
             http:
               http1MaxPendingRequests: 1

@@ -26,15 +26,25 @@ def test_a_service_with_endpoints() -> None:
         location: MESH_INTERNAL
         resolution: STATIC
         endpoints:
-        - {address: 10.0.0.1, ports: {pg: 7432}, labels: {zone: a}, locality: r/z, weight: 3, serviceAccount: db}
-        - {address: "unix:///run/pg.sock"}
-        subjectAltNames: [spiffe://x/y]
+        - {address: 10.0.0.1, ports: {pg: 7432}, labels: {zone: a}, weight: 3}
         """,
     )
     assert spec.ports[0].speaks is Protocol.TCP
     assert dict(spec.endpoints[0].ports) == {"pg": 7432}
-    assert spec.endpoints[1].is_unix
     assert hash(spec)
+
+
+def test_what_endpoints_cannot_say_yet() -> None:
+    endpoint = "{address: unix:///run/x, network: n, serviceAccount: s, locality: r/z}"
+    ports = "ports: [{number: 80, name: http}]"
+    said = entry(f"hosts: [a.b]\nresolution: STATIC\n{ports}\nsubjectAltNames: [x]\nendpoints: [{endpoint}]")
+    assert sorted(said) == [
+        "spec.endpoints[0].address: is unix:///run/x, which is not supported by this version; unix domain sockets are not dialled",
+        "spec.endpoints[0].locality: has no effect; endpoints of all localities are used alike",
+        "spec.endpoints[0].network: is not supported by this version; every endpoint is dialled directly",
+        "spec.endpoints[0].serviceAccount: is not supported by this version; an endpoint that no agent registers is called without mutual TLS",
+        "spec.subjectAltNames: is not supported by this version; name them in a DestinationRule's tls",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_what_a_port_speaks(protocol: str, speaks: Protocol | None) -> None:
     ],
 )
 def test_an_entry_that_is_refused(text: str, said: str) -> None:
-    assert entry(text) == [said]
+    assert said in entry(text)
 
 
 @pytest.mark.parametrize(
@@ -132,4 +142,4 @@ def test_an_entry_that_is_refused(text: str, said: str) -> None:
     ],
 )
 def test_a_workload_entry_that_is_refused(text: str, said: str) -> None:
-    assert findings_of("WorkloadEntry", text) == [said]
+    assert said in findings_of("WorkloadEntry", text)
