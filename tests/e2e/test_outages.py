@@ -27,6 +27,7 @@ import http.server, os, sys
 
 class Hello(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
 
     def do_GET(self):
         body = b'{"version": "%s", "pid": %d}' % (os.environ.get("VERSION", "").encode(), os.getpid())

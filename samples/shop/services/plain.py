@@ -54,6 +54,8 @@ def serve(name: str, handler: Handler, port: int) -> None:
     class _Server(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version = f"shop-{name}"
+        wbufsize = -1  # head and body in one packet
+        disable_nagle_algorithm = True
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
