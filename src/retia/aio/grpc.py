@@ -1,8 +1,9 @@
 """A gRPC server that takes sockets, bounds messages and closes its connections when it stops.
 
-grpclib does the protocol. Three things are added. Messages are bounded, because a length is the peer's word
-for how much memory to take. Methods may carry bytes instead of message objects. And a server that stops says
-good-bye and closes each connection; otherwise a client would go on using it.
+grpclib does the protocol. Four things are added. Messages are bounded, because a length is the peer's word
+for how much memory to take. Methods may carry bytes instead of message objects. A refusal reaches the client
+with its message: grpclib resets the stream right behind it, and its own client then sees the reset only. And
+a server that stops closes each connection; otherwise a client would go on using it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import grpclib.const
 import grpclib.server
+import h2.exceptions
+import structlog
+from google.protobuf.message import DecodeError
 from grpclib.config import Configuration
 from grpclib.encoding.base import CodecBase
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.metadata import encode_grpc_message
 
 MESSAGE_BYTES = 4 * 1024 * 1024
 """The largest message taken where nothing else is said; gRPC's usual limit."""
@@ -28,11 +34,14 @@ KEEPALIVE_S = 30.0
 """How often a silent peer is asked whether it is still there."""
 KEEPALIVE_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
+REFUSAL_TIMEOUT_S = 1.0
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet that reconnects at once. The kernel's
 ``net.core.somaxconn`` is the bound above it."""
 
 Handler = Callable[[Any], Awaitable[None]]
+
+_log = structlog.get_logger("retia.aio.grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ class Server:
         cardinality = grpclib.const.Cardinality
         return {
             m.path: grpclib.const.Handler(
-                m.handler,
+                _guarded(m),
                 cardinality.STREAM_STREAM if m.streaming else cardinality.UNARY_UNARY,
                 m.request,
                 m.reply,
@@ -123,6 +132,42 @@ class Server:
                     await server.wait_closed()
             except TimeoutError:
                 continue
+
+
+def _guarded(method: Method) -> Handler:
+    """The handler with its failures turned into refusals."""
+
+    async def handle(stream: Any) -> None:
+        try:
+            await method.handler(stream)
+        except GRPCError as error:
+            await refuse(stream, error.status, error.message or "")
+        except DecodeError:
+            await refuse(stream, grpclib.const.Status.INVALID_ARGUMENT, "not the message that is expected")
+        except TimeoutError:
+            await refuse(stream, grpclib.const.Status.DEADLINE_EXCEEDED, "nothing came in time")
+        except (StreamTerminatedError, ConnectionError):
+            # The client has gone: there is nobody to tell.
+            raise
+        except Exception:  # noqa: BLE001 - one call's failure is not the server's
+            _log.exception("a call failed", method=method.path)
+            await refuse(stream, grpclib.const.Status.INTERNAL, "the server failed; see its log")
+
+    return handle
+
+
+async def refuse(stream: Any, status: grpclib.const.Status, message: str) -> None:
+    """End a call with an error, and give the client a moment to end its side."""
+    headers = [("grpc-status", str(status.value)), ("grpc-message", encode_grpc_message(message))]
+    if not stream._send_initial_metadata_done:
+        headers = [(":status", "200"), ("content-type", stream._content_type), *headers]
+    with suppress(StreamTerminatedError, ConnectionError, h2.exceptions.ProtocolError):
+        await stream._stream.send_headers(headers, end_stream=True)
+    stream._send_trailing_metadata_done = True
+    with suppress(StreamTerminatedError, ConnectionError, TimeoutError, AssertionError):
+        async with asyncio.timeout(REFUSAL_TIMEOUT_S):
+            while await stream._stream.recv_data(1):
+                pass
 
 
 class _Tracked(grpclib.server.Server):  # type: ignore[misc, unused-ignore]

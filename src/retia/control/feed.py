@@ -158,6 +158,8 @@ class Feed:
             self._tell_absent(name, force, delivery)
             return
         own = Name(resource.type, resource.name)
+        if name == own:
+            self._unlink(name)
         news = name != own and self._link(name, own) and name.name not in resource.aliases
         for ref in resource.refs:
             if ref not in self._wanted and ref != name:
@@ -182,9 +184,7 @@ class Feed:
                 self._mark(name)
 
     def _tell_absent(self, name: Name, force: bool, delivery: Delivery) -> None:
-        own = self._unlink(name)
-        if own is not None and own in self._told:
-            self._mark(own)
+        self._unlink(name)
         if self._told.get(name) == ABSENT_VERSION and not force:
             return
         delivery.resources.pop(name, None)
@@ -198,19 +198,19 @@ class Feed:
         old = self._canonical.get(name)
         if old == own:
             return False
-        if old is not None:
-            self._unlink(name)
-            if old in self._told:
-                self._mark(old)
+        self._unlink(name)
         self._told.pop(name, None)
         self._canonical[name] = own
         self._spellings.setdefault(own, {})[name.name] = None
         return True
 
-    def _unlink(self, name: Name) -> Name | None:
+    def _unlink(self, name: Name) -> None:
+        """``name`` is no longer answered by another resource; that one is looked at again."""
         own = self._canonical.pop(name, None)
-        if own is not None:
-            self._spellings[own].pop(name.name, None)
-            if not self._spellings[own]:
-                del self._spellings[own]
-        return own
+        if own is None:
+            return
+        del self._spellings[own][name.name]
+        if not self._spellings[own]:
+            del self._spellings[own]
+        if own in self._told:
+            self._mark(own)

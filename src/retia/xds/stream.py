@@ -288,7 +288,11 @@ class Stream:
             if part:
                 sub.suspects.append(tuple(key for name in part for key in flight.keys[name]))
 
-    def _reject(self, sub: Subscription, resource: Resource, keys: Sequence[str], error: str) -> None:
+    def _reject(self, sub: Subscription, resource: Resource, keys: tuple[str, ...], error: str) -> None:
+        if (sub.dirty or sub.suspects) and sub.tried_again.get(resource.name) != resource.version:
+            sub.tried_again[resource.name] = resource.version
+            sub.deferred[resource.name] = keys
+            return
         good = sub.sent.get(resource.name, "") if sub.holds(resource.name) else ""
         sub.rejected[resource.name] = resource.version
         self._events.append(Nacked(resource, error, good))
@@ -310,6 +314,10 @@ class Stream:
                 return self._launch(sub, batch)
         if sub.relist and not self._list(sub):
             return None
+        if not sub.dirty and sub.deferred and not sub.in_flight:
+            sub.suspects.extend(sub.deferred.values())
+            sub.deferred.clear()
+            return self._respond(sub)
         if not sub.dirty and not sub.owed:
             return None
         dirty, sub.dirty = sub.dirty, {}
@@ -404,6 +412,14 @@ class Stream:
         name = resource.name
         if sub.rejected.get(name) == resource.version:
             return self._withhold(sub, key, force, batch, resource)
+        if key == name:
+            sub.unlink(key)
+        elif sub.holds(key):
+            # The client has a resource of that very name, which this one takes the place of.
+            if batch.has(key):
+                return False
+            batch.removed[key] = None
+            sub.told_removed(key)
         news = key in sub.asked and key != name and sub.link(key, name) and key not in resource.aliases
         if sub.sent.get(name) == resource.version and not force and not news and name not in batch.resources:
             return True
@@ -413,6 +429,10 @@ class Stream:
         if key != name and key not in sub.asked:
             foreign = (*foreign, key)
         sub.over.pop(key, None)
+        if key != name and sub.type is TypeUrl.VIRTUAL_HOST and sub.holds(key):
+            # It had an answer of its own (an unknown host's), whose domain this one now claims.
+            batch.removed[key] = None
+            sub.told_removed(key)
         batch.add(key, aliased(resource, foreign))
         return True
 

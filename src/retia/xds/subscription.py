@@ -82,6 +82,11 @@ class Subscription:
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     suspects: deque[tuple[str, ...]] = field(default_factory=deque)
     """Groups of keys to be sent on their own, to find the one that was refused."""
+    deferred: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Resources refused alone while others were still to be sent, and the keys that they answer: once those
+    are there, each is tried again, for what it conflicted with may be gone."""
+    tried_again: dict[str, str] = field(default_factory=dict)
+    """The version of a resource that had its second chance."""
 
     def mark(self, key: str, force: bool = False) -> None:
         """``key`` is to be looked at."""

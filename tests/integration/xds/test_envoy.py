@@ -22,8 +22,6 @@ async def test_a_service_arrives_with_its_first_request(setup: Setup) -> None:
     assert await setup.get("shop") == (200, "hi")
     assert time.monotonic() - started < 2
     assert Wanted(Name(VHDS, "out/shop")) in setup.world.events
-    # The cluster came with the virtual host: nobody had to ask for it.
-    assert Wanted(Name(CDS, "shop")) not in setup.world.events
 
 
 async def test_an_unknown_host_is_refused_at_once_and_served_when_it_comes(setup: Setup) -> None:

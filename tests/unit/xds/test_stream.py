@@ -294,6 +294,21 @@ class TestVirtualHosts:
         world.put(VHDS, "80/new", aliases=["80/a"])
         assert said(talk.tell(Name(VHDS, "80/a"))) == ["VHDS 80/new -80/old"]
 
+    def test_a_host_of_its_own_becomes_a_spelling_of_another(self, world: DictWorld, talk: Talk) -> None:
+        world.put(VHDS, "80/a", "passed on")
+        talk.ask(VHDS, "80/a")
+        talk.settle()
+        world.put(VHDS, "80/a.default", aliases=["80/a"])
+        assert said(talk.tell(Name(VHDS, "80/a"))) == ["VHDS 80/a.default -80/a"]
+
+    def test_a_spelling_becomes_a_host_of_its_own(self, world: DictWorld, talk: Talk) -> None:
+        world.put(VHDS, "80/a.default", aliases=["80/a"])
+        talk.ask(VHDS, "80/a")
+        talk.settle()
+        world.put(VHDS, "80/a.default", "passed on")
+        world.put(VHDS, "80/a", "passed on")
+        assert said(talk.tell(Name(VHDS, "80/a"))) == ["VHDS 80/a 80/a.default"]
+
     def test_the_wildcard_is_answered_by_placeholders_and_learned_hosts(
         self, world: DictWorld, talk: Talk
     ) -> None:
@@ -445,10 +460,14 @@ class TestNack:
         assert said(third) == ["EDS c d"]
         fourth = talk.nack(*third)
         assert said(fourth) == ["EDS c"]
-        fifth = talk.nack(*fourth, error="c is bad")
-        assert Nacked(bad, "c is bad", "") in talk.stream.events()
+        # There is more to send, so it gets a second chance after that.
+        fifth = talk.nack(*fourth)
         assert said(fifth) == ["EDS d"]
-        assert said(talk.settle()) == ["EDS -c"]
+        sixth = talk.ack(*fifth)
+        assert said(sixth) == ["EDS c"]
+        assert said(talk.nack(*sixth, error="c is bad")) == ["EDS -c"]
+        assert Nacked(bad, "c is bad", "") in talk.stream.events()
+        talk.settle()
         assert talk.stream.acknowledged(EDS).keys() == set("abd")
 
     def test_the_last_good_version_stays(self, world: DictWorld, talk: Talk) -> None:
@@ -516,6 +535,20 @@ class TestNack:
         assert said(talk.ask(CDS, "a")) == ["CDS -a"]
         talk.settle()
         assert said(talk.ask(VHDS, "80/a")) == ["VHDS 80/a"]
+
+    def test_what_was_refused_for_a_conflict_is_tried_once_more(self, world: DictWorld, talk: Talk) -> None:
+        world.put(VHDS, "80/a", "takes what b had")
+        (first,) = talk.ask(VHDS, "80/a")
+        world.put(VHDS, "80/b", "gives it up")
+        talk.ask(VHDS, "80/b")
+        talk.stream.events()
+        second = talk.nack(first)
+        assert said(second) == ["VHDS 80/b"]
+        third = talk.ack(*second)
+        assert said(third) == ["VHDS 80/a"]
+        assert not any(isinstance(e, Nacked) for e in talk.stream.events())
+        assert said(talk.nack(*third)) == ["VHDS (80/a)"]
+        assert any(isinstance(e, Nacked) for e in talk.stream.events())
 
     def test_an_unknown_nonce_is_passed_over(self, world: DictWorld, talk: Talk) -> None:
         world.put(EDS, "a")
