@@ -53,9 +53,15 @@ INLINE int is_own_listener_port(struct member *workload, __u16 port)
 	return port == workload->http_port || port == workload->auto_port || port == workload->tcp_port;
 }
 
+/* An address by which the workload may mean itself. 127.64.0.0 to 127.95.255.255 are the meshes' own ranges: an
+ * address there is some instance, not localhost. */
 INLINE int is_this_host(__u32 address)
 {
-	return !address || is_loopback(address) || bpf_map_lookup_elem(&host_addresses, &address) != NULL;
+	__u32 second = host_to_net32(address) >> 16 & 0xff;
+
+	if (is_loopback(address))
+		return second < 64 || second > 95;
+	return !address || bpf_map_lookup_elem(&host_addresses, &address) != NULL;
 }
 
 INLINE enum verdict decide_destination(void *ctx, struct member *workload, struct destination *destination,

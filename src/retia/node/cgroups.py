@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,12 @@ from urllib.parse import quote, unquote
 from retia.node.errors import CaptureError, CaptureUnavailable, InstanceBusy
 
 _MOUNTS = Path("/proc/mounts")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _REMOVE_TIMEOUT_S = 5.0
+
+_INITIAL_NAMESPACES = 4026532100
+"""Numbers below are given at boot; the initial network namespace has one of them (4026531833, 4026531840 and
+4026531992 were seen). Used only where process 1 cannot be asked."""
 
 
 def mounted(kind: str, mounts: Path = _MOUNTS) -> Iterator[tuple[str, Path]]:
@@ -26,7 +32,7 @@ def mounted(kind: str, mounts: Path = _MOUNTS) -> Iterator[tuple[str, Path]]:
     for line in mounts.read_text().splitlines():
         fields = line.split(" ")
         if len(fields) > 2 and fields[2] == kind:
-            yield fields[0], Path(fields[1].encode().decode("unicode_escape"))
+            yield fields[0], Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[1]))
 
 
 def find_cgroup2(mounts: Path = _MOUNTS) -> Path:
@@ -45,11 +51,15 @@ def scope_name(index: int) -> str:
     Loopback addresses and mesh indexes belong to a network namespace, cgroups and bpffs usually to the whole
     machine: in another namespace than process 1's, the name carries that namespace's number.
     """
+    own = Path("/proc/self/ns/net").stat().st_ino
+    return f"retia-{index}" if _is_initial(own) else f"retia-{index}-{own}"
+
+
+def _is_initial(namespace: int) -> bool:
     try:
-        own, first = (Path(f"/proc/{who}/ns/net").stat().st_ino for who in ("self", "1"))
+        return namespace == Path("/proc/1/ns/net").stat().st_ino
     except OSError:
-        return f"retia-{index}"
-    return f"retia-{index}" if own == first else f"retia-{index}-{own}"
+        return namespace < _INITIAL_NAMESPACES
 
 
 def folder_name(name: str) -> str:
