@@ -23,7 +23,8 @@ from collections.abc import Callable, Container, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from retia.model.finding import Finding, Level
+from retia.config.codes import Code, finding
+from retia.model.finding import Finding
 from retia.model.mesh import Proxy
 from retia.model.resource import Built, Name, Resource, TypeUrl
 from retia.model.snapshot import FactKey, Snapshot, View
@@ -430,9 +431,6 @@ def _same_read(expected: Read, got: Read) -> None:
 
 
 def _failure(name: Name, error: Exception) -> Finding:
-    return Finding(
-        "RT0001",
-        Level.ERROR,
-        f"{name} could not be built ({type(error).__name__}: {error}); it is withheld",
-        remedy="report this with the objects that the resource comes from",
+    return finding(
+        Code.NOT_BUILT, f"{name} could not be built ({type(error).__name__}: {error}); it is withheld"
     )

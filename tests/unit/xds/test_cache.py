@@ -121,7 +121,7 @@ def test_a_builder_that_raises_costs_only_its_own_resource() -> None:
     world = World(text__a="x")
     broken = world.engine.resource(proxy(), cluster("nonsense/a"))
     assert not broken.exists
-    assert [f.code for f in broken.findings] == ["RT0001"]
+    assert [f.code for f in broken.findings] == ["RT0401"]
     assert world.engine.resource(proxy(), cluster("fact/a")).exists
 
 
