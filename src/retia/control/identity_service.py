@@ -31,6 +31,8 @@ from retia.sources.errors import StoreError
 REQUEST_BYTES = 64 * 1024
 """Anybody may send a join: it gets no more memory than a request needs."""
 
+REGISTRATION_TIMEOUT_S = 0.5
+
 _log = structlog.get_logger("retia.control.identity")
 
 
@@ -87,6 +89,8 @@ class IdentityService:
         host = host_of(carrier.peer, str(self._authority.trust_domain))
         request = pb.SignWorkloadRequest.FromString(await self._request(carrier))
         self._note_skew(host, request.agent_time)
+        # The registration goes by the session and this call by itself: the call may be the faster of the two.
+        await self._registry.registered(request.workload, REGISTRATION_TIMEOUT_S)
         namespace, account = self._account_of(host, request.workload)
         try:
             signed = self._authority.sign_workload(request.csr_der, namespace, account, self._now())

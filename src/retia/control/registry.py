@@ -8,6 +8,7 @@ store, so that a restarted controller knows every endpoint before the first agen
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -78,12 +79,27 @@ class Registry:
         self._trust_domain = trust_domain
         self._touch = touch
         self._owner: dict[WorkloadId, str] = {}
+        self._awaited: dict[WorkloadId, asyncio.Event] = {}
 
     # -- looking up ----------------------------------------------------------------------------------------
 
     def workload(self, workload: str) -> Workload | None:
         host = self.hosts.get(self._owner.get(WorkloadId(workload), ""))
         return host.workloads.get(WorkloadId(workload)) if host else None
+
+    async def registered(self, workload: str, timeout_s: float) -> bool:
+        """Whether a workload is registered, or will be within ``timeout_s``."""
+        if self.workload(workload) is not None:
+            return True
+        arrived = self._awaited.setdefault(WorkloadId(workload), asyncio.Event())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await arrived.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._awaited.pop(WorkloadId(workload), None)
+        return True
 
     def proxy(self, proxy: str) -> tuple[HostState, ProxyState] | None:
         """A proxy by its id, with its host."""
@@ -168,6 +184,8 @@ class Registry:
         self._facts.put_workloads([workload])
         self._refresh_proxies(state, workload.id)
         self._touch()
+        if workload.id in self._awaited:
+            self._awaited[workload.id].set()
 
     def remove_workload(self, host: str, workload: str) -> None:
         """The program has ended."""
