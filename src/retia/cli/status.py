@@ -25,7 +25,8 @@ def status(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
     now = time.time()
     registry = "frozen" if item.registry_frozen else "live"
     if item.registry_frozen:
-        registry += f": {item.registry_reason} {output.until(item.registry_until, now)}".rstrip()
+        ends = f" (ends {output.until(item.registry_until, now)})" if item.registry_until else ""
+        registry += f": {item.registry_reason}{ends}"
     rows: list[tuple[str, object]] = [
         ("version", item.version),
         ("ready", item.ready),

@@ -26,11 +26,10 @@ def controller(scene: Scene) -> Iterator[Result]:
     verdict = Verdict.OK if status.ready else Verdict.FAILED
     yield Result(name, "ready", verdict, "" if status.ready else "it has not built its configuration yet")
     if status.registry_frozen:
-        reason = (
-            f"no endpoint is withdrawn: {status.registry_reason} {until(status.registry_until, scene.now)}"
-        )
+        ends = f" (ends {until(status.registry_until, scene.now)})" if status.registry_until else ""
+        reason = f"no endpoint is withdrawn: {status.registry_reason}{ends}"
         remedy = "see 'retia hosts'; it ends by itself when the agents are back"
-        yield Result(name, "registry", Verdict.WARNING, reason.rstrip(), remedy)
+        yield Result(name, "registry", Verdict.WARNING, reason, remedy)
     else:
         yield Result(
             name, "registry", Verdict.OK, f"{status.services} services, {status.workloads} workloads"

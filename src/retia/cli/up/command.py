@@ -18,7 +18,7 @@ from retia.cli.run import Capture
 from retia.cli.session import Session
 
 if TYPE_CHECKING:
-    from retia.cli.up.platform import PlatformSettings
+    from retia.cli.up.settings import PlatformSettings
     from retia.cli.up.talk import Talk
 
 EXAMPLES = (
@@ -51,26 +51,22 @@ def up(
     one, and a change that fails is taken back. Without a mesh file it starts an empty mesh.
     """
     from retia.cli.up import talk
-    from retia.cli.up.positions import ProblemsError
 
     session: Session = ctx.obj
     if output_format is not Format.TABLE and not detach:
         raise UsageError("-o needs --detach: in the foreground the programs' output is what is printed")
-    from retia.cli.up.platform import PlatformSettings
+    from retia.cli.up.settings import PlatformSettings
 
     settings = PlatformSettings(envoy, advertise_address, capture.value if capture else "")
     chosen = _choose(file)
     running = talk.find(session.up_socket)
-    try:
-        if running is not None:
-            result = _again(running, chosen, settings)
-        elif detach:
-            result = _detached(session, chosen, settings)
-        else:
-            _foreground(session, chosen, settings)
-            return
-    except ProblemsError as error:
-        raise CliError(_many(error)) from error
+    if running is not None:
+        result = _again(running, chosen, settings)
+    elif detach:
+        result = _detached(session, chosen, settings)
+    else:
+        _foreground(session, chosen, settings)
+        return
     if output_format is not Format.TABLE:
         output.emit(result, output_format)
 
@@ -90,7 +86,7 @@ def _choose(file: Path | None) -> Path | None:
 def _again(running: Talk, file: Path | None, settings: PlatformSettings) -> dict[str, Any]:
     """The new file goes to the supervisor that runs; it does what differs."""
     from retia.cli.up import spec
-    from retia.cli.up.platform import PlatformSettings
+    from retia.cli.up.settings import PlatformSettings
 
     if settings != PlatformSettings():
         raise UsageError(
@@ -126,10 +122,6 @@ def _foreground(session: Session, file: Path | None, settings: PlatformSettings)
 
 def _detached(session: Session, file: Path | None, settings: PlatformSettings) -> dict[str, Any]:
     """Starts the supervisor in a session of its own and waits until the mesh is up."""
-    from retia.cli.up import spec
-
-    if file is not None:
-        spec.load(file, os.environ)
     session.prepare()
     log = session.log / "up.log"
     reader, writer = os.pipe()
@@ -180,11 +172,3 @@ def _follow(reader: int, log: Path) -> dict[str, Any]:
                 return result
             output.say(message["progress"])
     raise CliError(f"the supervisor ended before the mesh was up; its log is {log}")
-
-
-def _many(error: Exception) -> str:
-    """All problems of a mesh file: one line each."""
-    lines = str(error).splitlines()
-    if len(lines) == 1:
-        return lines[0]
-    return "\n".join([f"{len(lines)} errors in the mesh file; nothing was started", *lines])

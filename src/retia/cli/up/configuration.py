@@ -19,12 +19,20 @@ async def apply(
         return frozenset()
     result = await asyncio.to_thread(_apply, session, list(documents))
     errors = [f for f in result.findings if f.level == "error"]
-    for finding in result.findings:
-        say(f"{finding.level}: {finding}")
     if errors:
+        for finding in errors:
+            say(f"error: {finding}")
         more = f" and {len(errors) - 1} more errors" if len(errors) > 1 else ""
         raise UpError(f"the mesh file's configuration is wrong: {errors[0]}{more}; nothing of it was applied")
     return frozenset(item.object for item in result.items if item.action != "skipped")
+
+
+async def warnings(session: Session) -> list[str]:
+    """What the controller has to say of the configuration as a whole.
+
+    Asked when the services are there: before that, every rule names a service that does not exist.
+    """
+    return await asyncio.to_thread(_warnings, session)
 
 
 async def delete(session: Session, objects: frozenset[str]) -> None:
@@ -39,6 +47,14 @@ def _apply(session: Session, documents: list[Document]) -> ApplyResult:
             return client.apply(documents)
     except ClientError as error:
         raise UpError(f"cannot apply the mesh file's configuration: {error}") from error
+
+
+def _warnings(session: Session) -> list[str]:
+    try:
+        with session.client() as client:
+            return [f"{f.level}: {f}" for f in client.status().findings if f.level != "info"]
+    except ClientError as error:
+        return [f"warning: the configuration's findings are unknown: {error}"]
 
 
 def _delete(session: Session, objects: list[str]) -> None:

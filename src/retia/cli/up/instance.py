@@ -168,7 +168,9 @@ def _order(
     spec: Spec, launched: Launched, ports: tuple[PortSpec, ...], log: Path, environ: Mapping[str, str]
 ) -> dict[str, object]:
     """What the shim is told: the program with everything filled in."""
-    local = {(u.host, u.port): u.local_port for u in launched.upstreams}
+    # The agent answers in the order asked, with names in full.
+    asked = _upstreams(spec) if launched.capture == "explicit" else ()
+    local = {(a.host, a.port): u.local_port for a, u in zip(asked, launched.upstreams, strict=False)}
     own = {p.number: p.app_port or p.number for p in ports}
 
     def upstream(host: str, port: int) -> str:
@@ -220,16 +222,19 @@ def _let_go(control: socket.socket, order: dict[str, object], spec: Spec) -> Non
 
 
 def application_ports(spec: Spec, taken: frozenset[int]) -> tuple[PortSpec, ...]:
-    """Ports under explicit capture, where programs share 127.0.0.1: a port that another has is replaced by a
-    free one if the program takes its port from ``${port:...}``, otherwise it is an error."""
+    """Ports under explicit capture, where programs share this machine's ports.
+
+    A program that takes its port from ``${port:...}`` gets a free one, always: its proxy listens on the
+    service's port of a loopback address, so a program that listens on every address could not have that.
+    Another program has the port that it says, or it is an error if somebody else listens there.
+    """
     used = expressions.find((*spec.command, *(value for _, value in spec.environment)))
     ports = []
     for port in spec.ports:
         number = port.app_port or port.number
-        free = number not in taken and is_free(number)
-        if not free and port.number in used.ports:
+        if port.number in used.ports:
             number = _free_port()
-        elif not free:
+        elif number in taken or not is_free(number):
             who = "another program of this mesh" if number in taken else "another program on this machine"
             raise UpError(
                 f"service {spec.slot.service}: 127.0.0.1:{number} is in use by {who}, and explicit capture "

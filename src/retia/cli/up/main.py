@@ -25,8 +25,8 @@ from retia.cli.session import Session
 from retia.cli.up import spec, talk
 from retia.cli.up.errors import UpError
 from retia.cli.up.plan import Plan
-from retia.cli.up.platform import Platform, PlatformSettings
-from retia.cli.up.positions import ProblemsError
+from retia.cli.up.platform import Platform
+from retia.cli.up.settings import PlatformSettings
 from retia.cli.up.spec import Wanted
 from retia.cli.up.supervisor import Supervisor
 
@@ -174,8 +174,6 @@ class Main:
             wanted = spec.resolve(
                 str(request["text"]), str(request["path"]), Path(request["folder"]), request["environ"]
             )
-        except ProblemsError as error:
-            raise CliError(str(error)) from error
         except (KeyError, TypeError) as error:
             raise CliError(f"the request lacks {error}; are the versions equal?") from error
 
@@ -246,6 +244,9 @@ class _Report:
 
     def say(self, text: str) -> None:
         self.send({"progress": text})
+        self.log(text)
+
+    def log(self, text: str) -> None:
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", flush=True)  # noqa: T201  the log file
 
     def close(self) -> None:
@@ -276,8 +277,8 @@ def _main() -> int:
         wanted = spec.load(Path(given.file), os.environ) if given.file else Wanted()
         settings = PlatformSettings(given.envoy, given.advertise_address, given.capture)
         supervise(session, settings, wanted, show)
-    except (CliError, ProblemsError) as error:
-        report.say(str(error))
+    except CliError as error:
+        report.log(str(error))
         report.send({"error": str(error)})
         return FAILED
     except KeyboardInterrupt:

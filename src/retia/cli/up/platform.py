@@ -23,6 +23,7 @@ from retia.cli.session import Session
 from retia.cli.tail import last_lines
 from retia.cli.up.child import Child
 from retia.cli.up.errors import UpError
+from retia.cli.up.settings import PlatformSettings
 from retia.node.meshindex import IndexTaken, MeshLock
 
 START_S = 20.0
@@ -32,14 +33,6 @@ _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformSettings:
-    envoy: str = ""
-    advertise_address: str = ""
-    capture: str = ""
-    """For workloads that choose none; empty: the agent decides."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from retia.cli.errors import CliError
+
 Path = tuple[str | int, ...]
 
 
@@ -29,11 +31,13 @@ class Problem:
         return f"{where}: {self.field}: {message}" if self.field else f"{where}: {message}"
 
 
-class ProblemsError(Exception):
-    """Everything that is wrong with a file, at once."""
+class ProblemsError(CliError):
+    """Everything that is wrong with a file, at once: one line each, below a line that counts them."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
+        lines = [str(problem) for problem in problems]
+        head = f"{len(lines)} errors in the mesh file; nothing was started\n" if len(lines) > 1 else ""
+        super().__init__(head + "\n".join(lines))
         self.problems = problems
 
 

@@ -43,12 +43,7 @@ class Publisher:
         await self.stop()
         if not wanted:
             return
-        for item in wanted:
-            if not is_free(item.host_port, item.address):
-                raise UpError(
-                    f"cannot publish {item.host} on {item.address}:{item.host_port}: the port is in use; "
-                    "free it, or choose another in 'publish'"
-                )
+        self.check(wanted)
         try:
             launched = await self._launch(wanted)
             for item, upstream in zip(wanted, launched.upstreams, strict=True):
@@ -59,7 +54,19 @@ class Publisher:
             raise
         self.published = wanted
 
+    def check(self, wanted: tuple[PublishSpec, ...]) -> None:
+        """Raises :class:`UpError` for a port that somebody else has."""
+        ours = {(item.address, item.host_port) for item in self.published}
+        for item in wanted:
+            place = (item.address, item.host_port)
+            if place not in ours and not is_free(item.host_port, item.address):
+                raise UpError(
+                    f"cannot publish {item.host} on {item.address}:{item.host_port}: the port is in use or "
+                    "the address is not this machine's; choose another in 'publish'"
+                )
+
     async def stop(self) -> None:
+        """Closes everything."""
         for server in self._servers:
             server.close()
         self._servers.clear()

@@ -119,6 +119,7 @@ class Supervisor:
         async with self._lock:
             before, objects = self._wanted, self._memory.objects
             plan = self._plan(wanted)
+            self._publisher.check(wanted.publish)
             try:
                 await self._change(plan, wanted, say)
             except BaseException as error:
@@ -163,13 +164,16 @@ class Supervisor:
         for service in [*reversed(before.order), None]:
             gone = [s for s in plan.stop if s in self._running and (service is None or s.service == service)]
             for slot in gone:
-                say(f"stopping {slot}")
+                say(f"stopping {self._running[slot].name}")
             await self._stop_slots(gone)
         await self._start_in_order(plan, wanted, say)
         if plan.publish:
             await self._publisher.change(wanted.publish)
             for item in wanted.publish:
                 say(f"{item.host}:{item.port} is published on {item.address}:{item.host_port}")
+        if wanted.documents:
+            for line in await configuration.warnings(self._session):
+                say(line)
         self._remember()
 
     async def _take_back(self, before: Wanted, objects: frozenset[str], say: Say) -> None:

@@ -25,7 +25,7 @@ def service(fields: str) -> Any:
 def problems(text: str) -> list[str]:
     with pytest.raises(ProblemsError) as raised:
         mesh(text)
-    return str(raised.value).splitlines()
+    return [str(problem) for problem in raised.value.problems]
 
 
 @pytest.mark.parametrize(
