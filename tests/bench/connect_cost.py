@@ -1,11 +1,11 @@
 """What capture adds to connect(): the same call outside and inside a captured cgroup, in alternating pairs.
 
-Three clients connect over loopback to the same kind of server: ``outside`` the mesh; ``untouched``,
-captured but to a destination that is not in the mesh; ``redirected``, to a virtual address that capture
-sends to a listener in a proxy's cgroup. Only connect() itself is timed (kernel time of both ends included,
-since loopback delivers in the caller's context). A round asks each client for one batch, in turning order;
-the result is the median over rounds of each round's ratio, so that drift of the machine falls out. Needs
-root.
+Three clients connect to servers of one kind, all at addresses of the mesh's loopback ranges: ``outside``
+the mesh; ``untouched``, captured but to a destination that is not in the mesh; ``redirected``, to a virtual
+address that capture sends to a listener in a proxy's cgroup. Only connect() itself is timed (kernel time of
+both ends included, since loopback delivers in the caller's context). A round asks each client for one
+batch, in turning order; the result is the median over rounds of each round's ratio, so that drift of the
+machine falls out. Needs root.
 
 ``python -m tests.bench.connect_cost [ROUNDS]`` prints JSON.
 """
@@ -101,13 +101,14 @@ def _captured() -> Iterator[tuple[Path, Path, str]]:
 def measure(rounds: int = ROUNDS, batch: int = BATCH) -> dict[str, Any]:
     """Medians in microseconds, and ratios to ``outside``."""
     with _captured() as (workload, proxy, app):
+        published = workload_addresses(INDEX, 1).published
         servers = [
-            _Run(_SERVER, None, 1, "127.0.0.1", str(OUTSIDE_PORT)),
+            _Run(_SERVER, None, 1, published, str(OUTSIDE_PORT)),
             _Run(_SERVER, proxy, 1, app, "15001"),
         ]
         clients = {
-            "outside": _Run(_CLIENT, None, 0, "127.0.0.1", str(OUTSIDE_PORT), str(batch)),
-            "untouched": _Run(_CLIENT, workload, 0, "127.0.0.1", str(OUTSIDE_PORT), str(batch)),
+            "outside": _Run(_CLIENT, None, 0, published, str(OUTSIDE_PORT), str(batch)),
+            "untouched": _Run(_CLIENT, workload, 0, published, str(OUTSIDE_PORT), str(batch)),
             "redirected": _Run(_CLIENT, workload, 0, VIP, str(VIP_PORT), str(batch)),
         }
         try:

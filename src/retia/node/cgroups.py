@@ -64,7 +64,7 @@ def _is_initial(namespace: int) -> bool:
 
 def folder_name(name: str) -> str:
     """An instance's or proxy's id as the name of a folder: ``default/web-0`` gives ``default%2Fweb-0``."""
-    return quote(name, safe="")
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def id_of(folder: str) -> str:
