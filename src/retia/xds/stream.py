@@ -192,13 +192,23 @@ class Stream:
         events, self._events = self._events, []
         return events
 
+    @property
+    def due(self) -> bool:
+        """Whether :meth:`next` might return something; false is certain, and cheap to ask."""
+        for sub in self._subs.values():
+            if sub.dirty or sub.suspects or sub.owed or sub.relist or sub.deferred:
+                return True
+        return False
+
     def next(self) -> Response | None:
         """The next response to send, or ``None``: nothing to say before something else comes in."""
         for _ in range(2):
             self._queued_cluster = False
             for type_url in _ORDER:
                 sub = self._subs.get(type_url)
-                if sub is not None and (response := self._respond(sub)) is not None:
+                if sub is None or not (sub.dirty or sub.suspects or sub.owed or sub.relist or sub.deferred):
+                    continue
+                if (response := self._respond(sub)) is not None:
                     return response
             if not self._queued_cluster:
                 return None
@@ -429,10 +439,6 @@ class Stream:
         if key != name and key not in sub.asked:
             foreign = (*foreign, key)
         sub.over.pop(key, None)
-        if key != name and sub.type is TypeUrl.VIRTUAL_HOST and sub.holds(key):
-            # It had an answer of its own (an unknown host's), whose domain this one now claims.
-            batch.removed[key] = None
-            sub.told_removed(key)
         batch.add(key, aliased(resource, foreign))
         return True
 
