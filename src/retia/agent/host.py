@@ -17,6 +17,7 @@ from retia.agent import envoy
 from retia.agent.capture import Capture
 from retia.agent.identity import HostIdentityKeeper, WorkloadKeys
 from retia.agent.names import NameTable
+from retia.agent.paths import Paths
 from retia.agent.proxies import Proxies, RunningProxy
 from retia.agent.records import Instance, Record, gateway_message, sidecar_message
 from retia.agent.rpc import Message
@@ -26,6 +27,7 @@ from retia.model.mesh import ProxyKind
 from retia.model.resource import Name, Resource, TypeUrl
 
 WORKLOAD_KIND = "workload"
+WORKLOAD_FILE = "workload.json"
 _log = structlog.get_logger("retia.agent.host")
 
 
@@ -41,6 +43,7 @@ class HostModel:
     def __init__(
         self,
         host: str,
+        paths: Paths,
         state: State,
         names: NameTable,
         identity: HostIdentityKeeper,
@@ -50,6 +53,7 @@ class HostModel:
         advertise_address: str,
     ) -> None:
         self.host = host
+        self._paths = paths
         self.state = state
         self.names = names
         self.identity = identity
@@ -72,6 +76,11 @@ class HostModel:
         """Whether the controller is."""
         return not self.session.connected.is_set()
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether the controller is away and no answer of it need be waited for."""
+        return self.away and not self.session.hopeful
+
     # Workloads
 
     def add(self, instance: Instance) -> None:
@@ -79,7 +88,15 @@ class HostModel:
         self.save(instance)
 
     def save(self, instance: Instance) -> None:
+        """Write the workload down, and once more beside its proxy: if the database were lost while no worker
+        runs, the proxies would have no owner."""
         self.state.put_entry(WORKLOAD_KIND, instance.id, instance.record.model_dump(mode="json"))
+        path = self._paths.proxy(instance.record.number) / WORKLOAD_FILE
+        if path.parent.is_dir():
+            try:
+                path.write_text(instance.record.model_dump_json(), encoding="utf-8")
+            except OSError as error:
+                _log.error("a workload's record can't be written", path=str(path), error=error.strerror)
 
     def tell(self, instance: Instance) -> None:
         """The controller learns what the instance is like now."""
@@ -101,13 +118,20 @@ class HostModel:
 
     def records(self) -> list[Record]:
         """Workloads that an earlier worker wrote down."""
-        found = []
+        found: dict[str, Record] = {}
         for key, value in self.state.entries(WORKLOAD_KIND).items():
             try:
-                found.append(Record.model_validate(value))
+                found[key] = Record.model_validate(value)
             except ValueError as error:
                 _log.error("a workload's record can't be read", workload=key, error=str(error))
-        return found
+        for path in self._paths.run.glob(f"p/*/{WORKLOAD_FILE}"):
+            try:
+                record = Record.model_validate_json(path.read_bytes())
+            except (OSError, ValueError) as error:
+                _log.error("a workload's record can't be read", path=str(path), error=str(error))
+            else:
+                found.setdefault(record.id, record)
+        return list(found.values())
 
     def set_secrets(self, running: RunningProxy) -> None:
         """Give a proxy its workload's certificate and the bundle."""

@@ -247,6 +247,7 @@ class Launcher:
     def _take_in(self, instance: Instance) -> None:
         record = instance.record
         self.processes.add(record.id, record.pid, record.stamp)
+        self._model.save(instance)
         if record.capture == "ebpf":
             self._model.capture.move(record.pid, record.id)
         self._go(instance)
@@ -341,19 +342,18 @@ class Launcher:
         except TimeoutError as error:
             raise LocalError("timeout", f"workload {workload} does not end") from error
 
-    async def end_all(self) -> None:
-        """The agent ends: leave the endpoints, end the proxies, remove the cgroups. Processes are left
-        alone."""
+    def take_leave(self) -> None:
+        """The agent ends: the controller forgets this host's workloads. Their processes are left alone."""
         for workload in list(self._model.instances):
             self.processes.remove(workload)
             self._health.stop(workload)
             self._model.forget(workload)
-        await asyncio.gather(*(self._proxies.stop(p.id, 1.0) for p in self._proxies.all()))
 
-    async def wait_ends(self) -> None:
-        """Until all ends that have begun are done."""
+    async def end_all(self) -> None:
+        """End all proxies, and what was ending already."""
+        await asyncio.gather(*(self._proxies.stop(p.id, 1.0) for p in self._proxies.all()))
         if self._ends:
-            await asyncio.wait(set(self._ends.values()), timeout=10.0)
+            await asyncio.wait(set(self._ends.values()), timeout=5.0)
 
     def _process_ended(self, workload: str) -> None:
         instance = self._model.instances.get(workload)

@@ -127,12 +127,16 @@ class Session:
         self._connect = connect
         self._unsaid = _Unsaid()
         self._wake = asyncio.Event()
+        self._finishing = False
+        self._finished = asyncio.Event()
         self._queries: set[asyncio.Task[None]] = set()
         self._stream: Any = None
         self.connected = asyncio.Event()
         self.channel: Any = None
         """The channel in use, for unary calls; ``None`` without a session."""
         self.last_error = ""
+        self.hopeful = True
+        """No attempt has failed yet: it is worth waiting for the first session."""
         self.since = time.monotonic()
         """When the session was last lost or won (monotonic)."""
 
@@ -189,19 +193,22 @@ class Session:
     # The connection
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, or finished."""
         low, high = FIRST_PAUSE_S
-        while True:
+        while not self._finishing:
             started = time.monotonic()
             try:
                 await self._one()
                 self._lost("the controller ended the session")
             except RPC_ERRORS as error:
                 self._lost(describe(error))
+            if self._finishing:
+                break
             if time.monotonic() - started > SETTLED_S:
                 low, high = FIRST_PAUSE_S
             await asyncio.sleep(random.uniform(low, high))
             low, high = min(low * 1.6, MAX_PAUSE_S / 2), min(high * 1.6, MAX_PAUSE_S)
+        self._finished.set()
 
     def _lost(self, reason: str) -> None:
         if self.connected.is_set():
@@ -210,6 +217,7 @@ class Session:
         elif reason != self.last_error:
             _log.warning("the controller can't be reached", reason=reason)
         self.last_error = reason
+        self.hopeful = False
         self.connected.clear()
         self._unsaid = _Unsaid()
         self._host.on_disconnected()
@@ -255,6 +263,21 @@ class Session:
         _log.info("session with the controller", software=welcome.software, protocol=welcome.protocol)
         self._host.on_connected(welcome)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Say what is left, end the session in an orderly way, and begin no other.
+
+        Returns when it is done, when the time is over, or at once where there is no session.
+        """
+        self._finishing = True
+        self._wake.set()
+        if not self.connected.is_set():
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._finished.wait()
+        except TimeoutError:
+            return
+
     async def _write(self, stream: Any) -> None:
         while True:
             await self._wake.wait()
@@ -262,6 +285,9 @@ class Session:
             unsaid, self._unsaid = self._unsaid, _Unsaid()
             for message in unsaid.messages():
                 await stream.send_message(message)
+            if self._finishing and not self._wake.is_set():
+                await stream.end()
+                return
 
     async def _beat(self) -> None:
         while True:

@@ -84,6 +84,7 @@ class State:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._pause_s = WRITE_DELAY_S
         self.problem = ""
         """Why the disk does not follow, as a sentence; empty: it does."""
         self.refill: Callable[[], None] = lambda: None
@@ -180,7 +181,7 @@ class State:
         try:
             while True:
                 await self._wake.wait()
-                await asyncio.sleep(WRITE_DELAY_S if not self.problem else RETRY_S)
+                await asyncio.sleep(self._pause_s)
                 self._wake.clear()
                 await self._write_waiting()
         finally:
@@ -215,6 +216,7 @@ class State:
             if self.problem:
                 _log.info("state is kept on disk again", path=str(self._path))
             self.problem = ""
+            self._pause_s = WRITE_DELAY_S
             self._writing = _Batch()
         self._idle.set()
 
@@ -232,12 +234,13 @@ class State:
         self._writing = _Batch()
         self._wake.set()
         first = not self.problem
+        self._pause_s = RETRY_S
         self.problem = (
             f"state can't be kept in {self._path}: {error}; the proxies go on with what is in memory"
         )
         if first:
             _log.error(self.problem)
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if is_damage(error):
             self._replace(error)
 
     def _rows(self, query: str, values: tuple[str, ...]) -> list[Any]:
@@ -270,11 +273,27 @@ class State:
             connection = sqlite3.connect(":memory:", check_same_thread=False)
             connection.executescript(_SCHEMA)
         else:
+            self._pause_s = WRITE_DELAY_S
             self.problem = f"{self._path} was damaged ({error}); it is now {aside.name}, a new one was begun"
             _log.error(self.problem)
         self._reader = connection
         self.refill()
         return connection
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether the file is of no use any more: not full, not locked, not read-only, but wrong.
+
+    A file that was written over while it is open shows as an I/O error (a short read).
+    """
+    if isinstance(error, _Removed):
+        return True
+    codes = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
+
+
+class _Removed(sqlite3.DatabaseError):
+    """Somebody has removed the file."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -308,7 +327,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 def _write(path: Path, batch: _Batch) -> None:
     """One batch as one transaction, on a connection of its own (it runs in a thread)."""
     if not path.exists():
-        raise sqlite3.DatabaseError("the file was removed")
+        raise _Removed("the file was removed")
     connection = sqlite3.connect(path, timeout=5.0)
     try:
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -45,6 +45,7 @@ from retia.node.meshindex import lock_name
 
 STATUS_UNAVAILABLE = 69
 """EX_UNAVAILABLE of sysexits.h."""
+TAKE_LEAVE_S = 1.0
 _log = structlog.get_logger("retia.agent")
 
 
@@ -85,6 +86,7 @@ class Worker:
             gateway = (settings.advertise_address, port)
         self._model = HostModel(
             settings.host,
+            paths,
             self._state,
             self._names,
             self._identity,
@@ -94,7 +96,7 @@ class Worker:
             settings.advertise_address,
         )
         self._session = Session(self._model, self._identity.connect)
-        self._proxies = Proxies(paths, keeper, self._state, binary, self._model, lambda: self._model.away)
+        self._proxies = Proxies(paths, keeper, self._state, binary, self._model, lambda: self._model.hopeless)
         self._model.session = self._session
         self._model.proxies = self._proxies
         self._dns = DnsService(keeper, self._names, resolvers_of(settings))
@@ -178,7 +180,11 @@ class Worker:
         finally:
             for wait in waits:
                 wait.cancel()
-        raise _Finished(self._keeper.shutdown.is_set())
+        orderly = self._keeper.shutdown.is_set()
+        if orderly:
+            self._launcher.take_leave()
+            await self._session.finish(TAKE_LEAVE_S)
+        raise _Finished(orderly)
 
     async def _leave(self, orderly: bool) -> None:
         await self._local.close()

@@ -1,6 +1,6 @@
 """A controller for the agent's tests: real certificates, real translation, no store, no leases, no API.
 
-It can be stopped and started again at the same address, refuse, keep silent and count, which a real one can't.
+It can be stopped and started again at the same address, keep silent and count, which a real one can't.
 """
 
 from __future__ import annotations

@@ -7,11 +7,15 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 import retia
 from retia.api.local import (
@@ -168,3 +172,21 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def get(proxy: str, url: str, timeout_s: float = 8.0) -> httpx.Response:
+    async with httpx.AsyncClient(proxy=proxy, timeout=timeout_s) as client:
+        return await client.get(url)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
+    """Until ``condition`` holds; looked at every 50 ms."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():  # noqa: ASYNC110 (what is waited for is in another process)
+            await asyncio.sleep(0.05)

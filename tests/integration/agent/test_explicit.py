@@ -2,42 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import httpx
-import pytest
-
 from retia.api.local import PortSpec
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program
-
-
-@pytest.fixture
-async def controller(tmp_path: Path) -> AsyncIterator[FakeController]:
-    fake = FakeController(tmp_path)
-    await fake.start()
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
-async def agent(controller: FakeController) -> AsyncIterator[AgentUnderTest]:
-    async with AgentUnderTest(controller.address, controller.token, "--capture", "explicit") as running:
-        yield running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def get(proxy: str, url: str, timeout_s: float = 8.0) -> httpx.Response:
-    async with httpx.AsyncClient(proxy=proxy, timeout=timeout_s) as client:
-        return await client.get(url)
+from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_port, get
 
 
 async def test_two_programs_call_each_other(controller: FakeController, agent: AgentUnderTest) -> None:
@@ -54,6 +21,8 @@ async def test_two_programs_call_each_other(controller: FakeController, agent: A
         answer = await get(caller.env["http_proxy"], "http://reviews:9080/hello")
         assert (answer.status_code, answer.text) == (200, "reviews /hello")
     await controller.until(lambda: not controller.workloads)
-    async with asyncio.timeout(10):
-        while await agent.proxies():
-            await asyncio.sleep(0.05)
+
+    async def no_proxies() -> bool:
+        return not await agent.proxies()
+
+    await eventually(no_proxies)
