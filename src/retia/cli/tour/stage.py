@@ -62,6 +62,7 @@ class Stage:
         self._process: subprocess.Popen[str] | None = None
         self._client: Client | None = None
         self._before = leftovers.look()
+        self._index: int | None = None
         self.left: list[str] = []
         self.home = home or Path(tempfile.mkdtemp(prefix="retia-demo-"))
         self.environment = {
@@ -103,6 +104,8 @@ class Stage:
             raise TourError(
                 f"the mesh was not ready within {START_S:.0f} s: {self._missing()}\n{tail(self.log)}"
             )
+        with contextlib.suppress(OSError, ValueError):
+            self._index = int((self.home / "run" / "index").read_text())
         if self._process.poll() is not None:
             raise TourError(f"'retia up' ended with status {self._process.returncode}:\n{tail(self.log)}")
 
@@ -130,7 +133,7 @@ class Stage:
                     os.kill(int(process.split(":", 1)[0]), signal.SIGKILL)
 
     def _difference(self) -> list[str]:
-        found = leftovers.difference(self._before, leftovers.look(), self.home)
+        found = leftovers.difference(self._before, leftovers.look(), self.home, self._index)
         if self._given_home is not None:
             found = [f for f in found if f != f"folder {self.home}"]
         return found

@@ -23,6 +23,17 @@ def test_what_was_there_before_is_not_left_behind(tmp_path: Path) -> None:
     assert difference(before, after, tmp_path / "gone") == ["cgroup /cg/retia-1", "pinned object /p"]
 
 
+def test_another_mesh_that_started_meanwhile_does_not_count(tmp_path: Path) -> None:
+    after = HostState(
+        frozenset({"/cg/retia-0", "/cg/retia-1", "/cg/retia-11"}),
+        frozenset({"/sys/fs/bpf/retia-0"}),
+        frozenset({"bpf on /sys/fs/bpf"}),
+        frozenset({"@retia-mesh-0", "@retia-mesh-1"}),
+    )
+    found = difference(EMPTY, after, tmp_path / "gone", index=1)
+    assert found == ["cgroup /cg/retia-1", "socket @retia-mesh-1"]
+
+
 def test_the_state_folder_counts(tmp_path: Path) -> None:
     assert difference(EMPTY, EMPTY, tmp_path) == [f"folder {tmp_path}"]
 
