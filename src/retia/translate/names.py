@@ -164,7 +164,7 @@ def parse_port(text: str) -> int:
 def split_host_port(text: str) -> tuple[str, int]:
     """``reviews:9080`` as its two parts; 0: no port. Brackets of an IPv6 address are taken off."""
     head, colon, tail = text.rpartition(":")
-    if colon and not (":" in head and not head.startswith("[")):
+    if colon and not text.endswith("]") and (":" not in head or head.startswith("[")):
         port = parse_port(tail)
         return (_bare(head), port) if port else (text, 0)
     return _bare(text), 0
