@@ -9,6 +9,7 @@ ratio of several repeats, with its least and greatest value.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import statistics
 import subprocess
@@ -28,12 +29,13 @@ from tests.bench.machine import (
     tool,
     wait_port,
 )
+from tests.bench.mesh import enter
 from tests.bench.peers import HOST, PEERS, Peer, Ports
 
 Load = Literal["busy", "low"]
 CONNECTIONS = 16
 LOW_RATE = 1500
-SECONDS = 3.0
+SECONDS = 2.0
 REPEATS = 5
 
 
@@ -47,6 +49,8 @@ class Pair:
     host: str
     first: int
     second: int
+    cgroup: Path | None = None
+    """Where the load is generated; ``None``: where we are."""
 
 
 @contextlib.contextmanager
@@ -79,7 +83,11 @@ def _start_load(pair: Pair, load: Load, folder: Path, seconds: float) -> subproc
         generator = str(native("openloop", folder))
         command = [generator, pair.address, str(pair.port), pair.host]
         command += [str(CONNECTIONS), str(LOW_RATE), str(seconds)]
-    return subprocess.Popen(["taskset", "-c", "0", *command], stdout=subprocess.PIPE, text=True)
+    cgroup = pair.cgroup
+    inside = functools.partial(enter, cgroup) if cgroup else None
+    return subprocess.Popen(
+        ["taskset", "-c", "0", *command], stdout=subprocess.PIPE, text=True, preexec_fn=inside
+    )
 
 
 def _answered(pair: Pair, load: Load, output: str) -> int:
@@ -110,15 +118,20 @@ def measure(pairs: list[Pair], load: Load, folder: Path, seconds: float = SECOND
 
 
 def ratio(a: Pair, b: Pair, load: Load, folder: Path, repeats: int = REPEATS) -> dict[str, float]:
-    """CPU a request of ``a`` over that of ``b``."""
-    ratios = []
+    """CPU a request of ``a`` over that of ``b``, and microseconds a request of each."""
+    ratios, ours, theirs = [], [], []
     for _ in range(repeats):
         x, y = measure([a, b], load, folder)
         ratios.append(x / y)
+        ours.append(x * 1e6)
+        theirs.append(y * 1e6)
     return {
         "median": round(statistics.median(ratios), 3),
         "min": round(min(ratios), 3),
         "max": round(max(ratios), 3),
+        "cpu_us": round(statistics.median(ours), 1),
+        "peer_cpu_us": round(statistics.median(theirs), 1),
+        "repeats": repeats,
     }
 
 
