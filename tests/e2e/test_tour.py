@@ -58,7 +58,7 @@ def test_an_ordinary_user_walks_the_reduced_tour(as_ordinary_user: Callable[[], 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
 def test_ctrl_c_ends_the_demo_and_leaves_nothing(moment: str, tmp_path: Path) -> None:
-    before = leftovers.look()
+    mounted_before = leftovers.bpffs_is_ours()
     # A folder of its own for temporary files, short enough for the paths of sockets.
     temporary = Path(tempfile.mkdtemp(prefix="rt-"))
     output = tmp_path / "output"
@@ -72,11 +72,13 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing(moment: str, tmp_path: Path) ->
         else:
             assert wait_until(lambda: "The shop runs" in output.read_text(), 90), output.read_text()
             time.sleep(1)
+        (home,) = temporary.iterdir()
+        index = leftovers.index_of(home)
+        assert index is not None
         demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0, output.read_text()
-        homes = list(temporary.iterdir())
-        assert homes == []
-        assert leftovers.difference(before, leftovers.look(), temporary / "none") == []
+        assert list(temporary.iterdir()) == []
+        assert leftovers.traces(home, index, mounted_before) == []
     finally:
         demo.kill()
         demo.wait(10)

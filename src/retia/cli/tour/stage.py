@@ -61,7 +61,7 @@ class Stage:
         self._visitors: list[Visitor] = []
         self._process: subprocess.Popen[str] | None = None
         self._client: Client | None = None
-        self._before = leftovers.look()
+        self._bpffs_before = leftovers.bpffs_is_ours()
         self._index: int | None = None
         self.left: list[str] = []
         self.home = home or Path(tempfile.mkdtemp(prefix="retia-demo-"))
@@ -121,22 +121,21 @@ class Stage:
             if self._process is not None:
                 end(self._process, STOP_S, signal.SIGINT)
                 self._process = None
+            index = leftovers.index_of(self.home)
             # The agent and its keeper may need a moment after their parent; what stays longer is left over.
             wait_until(lambda: not belonging_to(self.home), 5)
             remaining = belonging_to(self.home)
             if self._given_home is None:
                 shutil.rmtree(self.home, ignore_errors=True)
-            wait_until(lambda: not self._difference(), 2)
-            self.left = [f"process {p}" for p in remaining] + self._difference()
+            wait_until(lambda: not self._traces(index), 2)
+            self.left = self._traces(index)
             for process in remaining:
                 with contextlib.suppress(OSError, ValueError):
                     os.kill(int(process.split(":", 1)[0]), signal.SIGKILL)
 
-    def _difference(self) -> list[str]:
-        found = leftovers.difference(self._before, leftovers.look(), self.home, self._index)
-        if self._given_home is not None:
-            found = [f for f in found if f != f"folder {self.home}"]
-        return found
+    def _traces(self, index: int | None) -> list[str]:
+        found = leftovers.traces(self.home, index, self._bpffs_before)
+        return [f for f in found if self._given_home is None or f != f"folder {self.home}"]
 
     # -- the mesh, asked
 

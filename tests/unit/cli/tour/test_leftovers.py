@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from retia.cli.tour.leftovers import HostState, difference, look
+from retia.cli.tour.leftovers import bpffs_is_ours, index_of, traces
 from retia.cli.tour.processes import belonging_to, wait_until
-
-EMPTY = HostState(frozenset(), frozenset(), frozenset(), frozenset())
-
-
-def test_nothing_changed_is_nothing_left(tmp_path: Path) -> None:
-    assert difference(look(), look(), tmp_path / "gone") == []
+from retia.node.meshindex import MeshLock
 
 
-def test_what_was_there_before_is_not_left_behind(tmp_path: Path) -> None:
-    before = HostState(frozenset({"/cg/retia-0"}), frozenset(), frozenset(), frozenset())
-    after = HostState(frozenset({"/cg/retia-0", "/cg/retia-1"}), frozenset({"/p"}), frozenset(), frozenset())
-    assert difference(before, after, tmp_path / "gone") == ["cgroup /cg/retia-1", "pinned object /p"]
-
-
-def test_another_mesh_that_started_meanwhile_does_not_count(tmp_path: Path) -> None:
-    after = HostState(
-        frozenset({"/cg/retia-0", "/cg/retia-1", "/cg/retia-11"}),
-        frozenset({"/sys/fs/bpf/retia-0"}),
-        frozenset({"bpf on /sys/fs/bpf"}),
-        frozenset({"@retia-mesh-0", "@retia-mesh-1"}),
-    )
-    found = difference(EMPTY, after, tmp_path / "gone", index=1)
-    assert found == ["cgroup /cg/retia-1", "socket @retia-mesh-1"]
+def test_a_mesh_that_never_was_left_nothing(tmp_path: Path) -> None:
+    assert traces(tmp_path / "gone", None, bpffs_is_ours()) == []
 
 
 def test_the_state_folder_counts(tmp_path: Path) -> None:
-    assert difference(EMPTY, EMPTY, tmp_path) == [f"folder {tmp_path}"]
+    assert traces(tmp_path, None, bpffs_is_ours()) == [f"folder {tmp_path}"]
+
+
+def test_the_index_is_read_from_the_state_folder(tmp_path: Path) -> None:
+    assert index_of(tmp_path) is None
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "index").write_text("7\n")
+    assert index_of(tmp_path) == 7
+
+
+def test_the_lock_on_the_index_counts(tmp_path: Path) -> None:
+    lock = MeshLock.take()
+    try:
+        found = traces(tmp_path / "gone", lock.index, bpffs_is_ours())
+        assert f"socket @retia-mesh-{lock.index}" in found
+    finally:
+        lock.close()
+
+
+def test_sockets_of_others_do_not_count(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind("\0retia-mesh-somebody")
+        assert traces(tmp_path / "gone", None, bpffs_is_ours()) == []
 
 
 def test_a_process_is_known_by_its_environment(tmp_path: Path) -> None:
