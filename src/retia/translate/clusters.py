@@ -429,7 +429,7 @@ def _put_http_options(cluster: Any, protocol: Protocol, http: HttpPool, *, h2: b
         http2.SetInParent()
     elif h2 or _speaks_h2(protocol, http):
         http2 = options.explicit_http_config.http2_protocol_options
-        http2.SetInParent()
+        http2.allow_connect = True
     elif protocol is Protocol.AUTO:
         codec = options.use_downstream_protocol_config
         codec.http_protocol_options.SetInParent()

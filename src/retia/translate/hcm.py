@@ -63,6 +63,8 @@ def new_manager(stat_prefix: str) -> Any:
     manager.http_protocol_options.accept_http_10 = True
     manager.normalize_path.value = True
     manager.upgrade_configs.add().upgrade_type = "websocket"
+    # Over HTTP/2 an upgrade is an extended CONNECT (RFC 8441).
+    manager.http2_protocol_options.allow_connect = True
     return manager
 
 

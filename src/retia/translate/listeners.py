@@ -140,7 +140,6 @@ def _explicit(view: View) -> Built:
     manager = hcm.new_manager(EXPLICIT)
     manager.http_protocol_options.allow_absolute_url.value = True
     manager.upgrade_configs.add().upgrade_type = "CONNECT"
-    manager.http2_protocol_options.allow_connect = True
     hcm.put_discovered_routes(manager, EXPLICIT)
     allow_any = mesh(view).outbound_allow_any
     hcm.put_filters(manager, on_demand=True, faults=has_faults(view), forward_proxy=allow_any)

@@ -104,7 +104,8 @@ def test_balancing(balancer: str, policy: int) -> None:
 
 def test_pools_and_outliers_are_applied() -> None:
     cluster = with_policy(
-        "{connectionPool: {tcp: {maxConnections: 3, connectTimeout: 300ms}, http: {http1MaxPendingRequests: 1}}"
+        "{connectionPool:"
+        " {tcp: {maxConnections: 3, connectTimeout: 300ms}, http: {http1MaxPendingRequests: 1}}"
         ", outlierDetection: {consecutive5xxErrors: 2, consecutiveGatewayErrors: 0, baseEjectionTime: 400s}}"
     )
     (limits,) = cluster.circuit_breakers.thresholds
