@@ -1,7 +1,7 @@
 """Golden files: one world in, all that its proxies are told out, as text.
 
 ``make golden`` (``RETIA_UPDATE_GOLDEN=1 pytest tests/golden``) rewrites them and removes those of cases that
-are gone; the difference is to be read as code. They show *that* output changed; tests/simulation shows whether
+are gone; the difference is to be read as code. They show *that* output changed; tests/simulation asks whether
 it is still right.
 """
 
