@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SOCKET_PATH_LIMIT = 107
 """``sun_path`` is 108 bytes with the closing zero (unix(7))."""
 
-_LONGEST_SOCKET = "run/p/9999/admin.sock"
+_LONGEST_SOCKET = "run/p/65000/admin.sock"
 
 
 @dataclass(frozen=True, slots=True)

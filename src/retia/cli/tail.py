@@ -7,7 +7,9 @@ from its beginning.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 """ANSI foreground colours, given out in turn."""
 
 _READ_BYTES = 1 << 16
+
+LIMIT_BYTES = 20_000_000
+"""Arbitrary: days of an ordinary program's output, and no threat to a disk."""
 
 
 def last_lines(path: Path, count: int) -> list[str]:
@@ -63,6 +68,20 @@ class Tail:
             return self.path.stat().st_size
         except OSError:
             return 0
+
+
+def shorten(folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+    """Empties what has grown too large below ``folder``, keeping one older generation beside it.
+
+    Only files that are open for appending: their writers then go on at the beginning. Lines written between
+    copying and emptying are lost.
+    """
+    names = ("controller.log", "agent.log", "up.log")
+    for path in (*(folder / name for name in names), *folder.glob("workloads/*.log")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > limit_bytes:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+                os.truncate(path, 0)
 
 
 def prefixed(name: str, line: str, width: int, colour: int = 0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retia.cli.tail import Tail, last_lines, prefixed
+from retia.cli.tail import Tail, last_lines, prefixed, shorten
 
 
 def test_last_lines_of_small_large_and_no_files(tmp_path: Path) -> None:
@@ -42,6 +42,20 @@ def test_a_file_that_appears_later_is_followed(tmp_path: Path) -> None:
     assert list(tail.read()) == []
     (tmp_path / "later").write_text("x\n")
     assert list(tail.read()) == ["x"]
+
+
+def test_a_log_that_grew_too_large_is_emptied_under_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "workloads" / "web-0.log"
+    path.parent.mkdir()
+    with path.open("a") as writer:
+        writer.write("x" * 100)
+        writer.flush()
+        shorten(tmp_path, limit_bytes=200)
+        assert path.stat().st_size == 100
+        shorten(tmp_path, limit_bytes=50)
+        writer.write("new\n")
+    assert path.read_text() == "new\n"
+    assert path.with_suffix(".log.1").read_text() == "x" * 100
 
 
 def test_prefixes() -> None:

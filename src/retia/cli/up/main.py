@@ -47,6 +47,8 @@ class Show:
 
 
 TICK_S = 0.2
+LAST_WORDS_S = 0.05
+"""For the answer to ``down`` to be on its way before the process ends; who asked waits for that end too."""
 
 
 class Main:
@@ -59,8 +61,11 @@ class Main:
         self._stop = asyncio.Event()
         self._interrupted = False
         self._supervisor: Supervisor | None = None
-        self._platform = Platform(session, settings, show.say)
+        self._platform = Platform(session, settings, self._tell)
         self._stopped: list[str] = []
+        self._ended = asyncio.Event()
+        self._listeners: list[Say] = []
+        """Those who said ``down`` and watch how it goes."""
 
     async def run(self, wanted: Wanted) -> None:
         """Until a signal or ``down``; everything is stopped when this returns or raises."""
@@ -77,14 +82,14 @@ class Main:
         keeping: list[asyncio.Task[None]] = []
         try:
             info = await self._until_stopped(self._platform.start())
-            supervisor = Supervisor(self._session, self._show.say, info.capture)
+            supervisor = Supervisor(self._session, self._tell, info.capture)
             self._supervisor = supervisor
             keeping = [
                 asyncio.create_task(supervisor.run(), name="supervisor"),
                 asyncio.create_task(self._platform.watch(), name="platform"),
             ]
             await self._until_stopped(supervisor.clear_leftovers())
-            await self._until_stopped(supervisor.apply(wanted, self._show.say))
+            await self._until_stopped(supervisor.apply(wanted, self._tell))
             server = await talk.serve(self._session.up_socket, self._on_request)
             self._show.up(supervisor, self._platform, time.monotonic() - self._started)
             while not self._stop.is_set():
@@ -109,12 +114,14 @@ class Main:
         if supervisor is not None:
             self._stopped = [running.workload for running in supervisor.instances]
             await supervisor.stop()
-        await self._platform.stop()
+        self._stopped += await self._platform.stop()
+        self._ended.set()
         for task in keeping:
             task.cancel()
         await asyncio.gather(*keeping, return_exceptions=True)
         if server is not None:
             server.close()
+            await asyncio.sleep(LAST_WORDS_S)
         with contextlib.suppress(OSError):
             self._session.up_socket.unlink(missing_ok=True)
 
@@ -132,6 +139,11 @@ class Main:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+    def _tell(self, text: str) -> None:
+        self._show.say(text)
+        for listener in self._listeners:
+            listener(text)
 
     # -- signals and requests
 
@@ -164,9 +176,10 @@ class Main:
         if operation == "status":
             return [asdict(state) for state in supervisor.status()]
         if operation == "down":
-            names = [running.workload for running in supervisor.instances]
+            self._listeners.append(say)
             self._stop.set()
-            return [*names, "agent", "controller"]
+            await self._ended.wait()
+            return self._stopped
         raise CliError(f"the supervisor knows no request {operation!r}; is it of another version?")
 
     async def _apply(self, supervisor: Supervisor, request: dict[str, Any], say: Say) -> Plan:

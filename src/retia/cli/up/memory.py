@@ -1,4 +1,4 @@
-"""What a supervisor leaves for the next one: which workloads and objects are its doing.
+"""What a supervisor leaves for the next one: which workloads, processes and objects are its doing.
 
 A supervisor that was killed cannot stop its programs; the next ``up`` or ``down`` reads here which they are.
 Objects are remembered across ``down``, so that one that left the mesh file meanwhile is deleted.
@@ -19,20 +19,22 @@ FILE = "up.json"
 class Memory:
     workloads: frozenset[str] = frozenset()
     objects: frozenset[str] = frozenset()
+    platform: frozenset[str] = frozenset()
+    """``controller`` and ``agent``, as far as a supervisor started them."""
 
 
 def read(home: Path) -> Memory:
     """What was written last; nothing where there is no readable file."""
     try:
         value = json.loads((home / FILE).read_text())
-        return Memory(frozenset(map(str, value["workloads"])), frozenset(map(str, value["objects"])))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Memory(*(frozenset(map(str, value.get(name, ()))) for name in Memory.__slots__))
+    except (OSError, ValueError, AttributeError, TypeError):
         return Memory()
 
 
 def write(home: Path, memory: Memory) -> None:
     """Replaces the file in one step. A full disk is no reason to stop: the mesh itself goes on."""
-    value = {"workloads": sorted(memory.workloads), "objects": sorted(memory.objects)}
+    value = {name: sorted(getattr(memory, name)) for name in Memory.__slots__}
     partial = home / f".{FILE}.{os.getpid()}"
     with contextlib.suppress(OSError):
         partial.write_text(json.dumps(value))

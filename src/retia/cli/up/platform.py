@@ -1,8 +1,8 @@
 """Controller and agent as children of the supervisor.
 
-Those of this RETIA_HOME that run already are used and left alone at the end. Those that were started here are
-started again, with growing pauses, when they end by themselves: the data plane goes on meanwhile, so nothing
-else needs to happen.
+Those of this RETIA_HOME that run already are used and left alone at the end, unless they are what an earlier
+supervisor left behind. Those that were started here are started again, with growing pauses, when they end by
+themselves: the data plane goes on meanwhile, so nothing else needs to happen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from retia.api.schema import StatusInfo, TokenRequest
 from retia.cli import processes
 from retia.cli.session import Session
 from retia.cli.tail import last_lines
+from retia.cli.up import memory, stopping
 from retia.cli.up.child import Child
 from retia.cli.up.errors import UpError
 from retia.cli.up.settings import PlatformSettings
@@ -45,6 +46,7 @@ class Platform:
     _lock: MeshLock | None = None
     _children: dict[str, Child] = field(default_factory=dict)
     _failures: dict[str, int] = field(default_factory=dict)
+    _inherited: frozenset[str] = frozenset()
     _stopping: bool = False
 
     async def start(self) -> AgentInfo:
@@ -52,6 +54,7 @@ class Platform:
         self.session.prepare()
         controller = await asyncio.to_thread(self._controller_status)
         agent = await asyncio.to_thread(self._agent_info)
+        self._inherit(controller is not None, agent is not None)
         self._choose_index(controller, agent)
         if controller is None:
             self.say("starting the controller")
@@ -72,8 +75,9 @@ class Platform:
             for name in self._children:
                 group.create_task(self._keep(name), name=f"keep-{name}")
 
-    async def stop(self) -> None:
+    async def stop(self) -> list[str]:
         """Ends what was started here: first the agent with its proxies, then the controller."""
+        ended = sorted(self._inherited | set(self._children))
         self._stopping = True
         self._release_index()
         agent = self._children.get("agent")
@@ -82,10 +86,18 @@ class Platform:
             await asyncio.to_thread(self._ask_agent_to_end)
             if not await agent.wait(15.0):
                 await agent.end(5.0)
+        elif "agent" in self._inherited:
+            await asyncio.to_thread(stopping.stop_agent, self.session, self.say)
         controller = self._children.get("controller")
         if controller is not None and controller.returncode is None:
             self.say("stopping the controller")
             await controller.end(10.0)
+        elif "controller" in self._inherited:
+            await asyncio.to_thread(stopping.stop_controller, self.session, self.say)
+        self._children.clear()
+        self._inherited = frozenset()
+        self._remember()
+        return ended
 
     def kill(self) -> None:
         """At once, for a second Ctrl-C: nobody waits for anything."""
@@ -94,6 +106,17 @@ class Platform:
             child.signal(signal.SIGTERM)
 
     # -- starting
+
+    def _inherit(self, controller: bool, agent: bool) -> None:
+        """What runs, and was started by a supervisor that is no more, is ours to end."""
+        left = memory.read(self.session.home).platform
+        running = {name for name, runs in (("controller", controller), ("agent", agent)) if runs}
+        self._inherited = left & running
+        self._remember()
+
+    def _remember(self) -> None:
+        known = frozenset(self._inherited | set(self._children))
+        memory.write(self.session.home, replace(memory.read(self.session.home), platform=known))
 
     def _choose_index(self, controller: StatusInfo | None, agent: AgentInfo | None) -> None:
         if agent is not None:
@@ -127,6 +150,7 @@ class Platform:
         log = self.session.log / f"{name}.log"
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._children[name] = Child.start(processes.argv(module, arguments), log, environment, name)
+        self._remember()
 
     def _options(self, name: str) -> list[str]:
         """With an advertised address the controller takes agents of other hosts too, and the agent runs a

@@ -19,13 +19,20 @@ Say = Callable[[str], None]
 
 
 def stop(session: Session, say: Say) -> list[str]:
-    """Stops everything that runs for this RETIA_HOME and returns what that was."""
+    """Stops what ``retia up`` started for this RETIA_HOME and returns what that was.
+
+    A controller or an agent that somebody started by hand is left to them.
+    """
     supervisor = talk.find(session.up_socket)
     if supervisor is not None:
         return _through_supervisor(supervisor, say)
-    stopped = _leftover_workloads(session, say)
-    stopped += _agent(session, say)
-    stopped += _controller(session, say)
+    left = memory.read(session.home)
+    stopped = _leftover_workloads(session, left, say)
+    if "agent" in left.platform:
+        stopped += stop_agent(session, say)
+    if "controller" in left.platform:
+        stopped += stop_controller(session, say)
+    memory.write(session.home, memory.Memory(objects=left.objects))
     with contextlib.suppress(OSError):
         session.up_socket.unlink(missing_ok=True)
     return stopped
@@ -42,9 +49,8 @@ def _through_supervisor(supervisor: talk.Talk, say: Say) -> list[str]:
     return [str(name) for name in result]
 
 
-def _leftover_workloads(session: Session, say: Say) -> list[str]:
+def _leftover_workloads(session: Session, known: memory.Memory, say: Say) -> list[str]:
     """Programs of a supervisor that was killed; those of ``retia run`` are their callers' own."""
-    known = memory.read(session.home)
     stopped: list[str] = []
     with contextlib.suppress(LocalError), session.agent(timeout_s=60.0) as agent:
         for item in agent.call(Workloads(), WorkloadList).workloads:
@@ -52,11 +58,11 @@ def _leftover_workloads(session: Session, say: Say) -> list[str]:
                 say(f"stopping {item.id}")
                 agent.call(Stop(workload=item.id, drain_s=0), Done)
                 stopped.append(item.id)
-    memory.write(session.home, memory.Memory(frozenset(), known.objects))
     return stopped
 
 
-def _agent(session: Session, say: Say) -> list[str]:
+def stop_agent(session: Session, say: Say) -> list[str]:
+    """Ends the agent with its proxies; returns its name, or nothing where none runs."""
     try:
         with session.agent(timeout_s=30.0) as agent:
             info = agent.call(Info(), AgentInfo)
@@ -72,7 +78,8 @@ def _agent(session: Session, say: Say) -> list[str]:
     return ["agent"]
 
 
-def _controller(session: Session, say: Say) -> list[str]:
+def stop_controller(session: Session, say: Say) -> list[str]:
+    """Ends the controller; returns its name, or nothing where none runs."""
     try:
         with session.client() as client:
             pid = client.status().pid

@@ -11,15 +11,15 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from retia.api.local import LocalError, Stop, WorkloadInfo, WorkloadList, Workloads
 from retia.cli.session import Session
+from retia.cli.tail import shorten
 from retia.cli.up import configuration, memory
 from retia.cli.up import instance as instances
 from retia.cli.up.errors import UpError
 from retia.cli.up.instance import Instance
-from retia.cli.up.memory import Memory
 from retia.cli.up.plan import Plan, make_plan
 from retia.cli.up.publishing import Publisher
 from retia.cli.up.spec import Care, Slot, Spec, Wanted
@@ -102,6 +102,7 @@ class Supervisor:
             while True:
                 with contextlib.suppress(LocalError):
                     self._seen = await asyncio.to_thread(self._workloads)
+                await asyncio.to_thread(shorten, self._session.log)
                 await asyncio.sleep(POLL_S if self._waiting else IDLE_POLL_S)
 
     async def clear_leftovers(self) -> None:
@@ -155,12 +156,12 @@ class Supervisor:
     async def _change(self, plan: Plan, wanted: Wanted, say: Say) -> None:
         objects = await configuration.apply(self._session, wanted.documents, say)
         stale = self._memory.objects - objects
-        self._memory = Memory(self._memory.workloads, self._memory.objects | objects)
+        self._memory = replace(self._memory, objects=self._memory.objects | objects)
         before = self._wanted
         self._wanted = wanted
         self._ended = {slot: why for slot, why in self._ended.items() if slot in wanted.specs}
         await configuration.delete(self._session, stale)
-        self._memory = Memory(self._memory.workloads, objects)
+        self._memory = replace(self._memory, objects=objects)
         for service in [*reversed(before.order), None]:
             gone = [s for s in plan.stop if s in self._running and (service is None or s.service == service)]
             for slot in gone:
@@ -419,7 +420,7 @@ class Supervisor:
 
     def _remember(self) -> None:
         known = frozenset(r.workload for r in (*self._running.values(), *self._others))
-        self._memory = Memory(known, self._memory.objects)
+        self._memory = replace(self._memory, workloads=known)
         memory.write(self._session.home, self._memory)
 
 

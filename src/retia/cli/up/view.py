@@ -7,7 +7,6 @@ programs goes to stdout, everything else to stderr.
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from retia.cli import output
@@ -34,7 +33,9 @@ class View:
 
     def say(self, text: str) -> None:
         if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False, style="dim")
+            from rich.text import Text
+
+            self._live.console.print(Text(text, style="dim"), soft_wrap=True)
         else:
             output.say(text)
 
@@ -91,7 +92,7 @@ def _table(states: list[SlotState]) -> Table:
     """One row for each version of a service."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", caption=time.strftime("%H:%M:%S"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("SERVICE", "VERSION", "READY", "STATE", "RESTARTS"):
         table.add_column(column)
     groups: dict[tuple[str, str, str], list[SlotState]] = {}
