@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from typing import Any
 
 from retia._generated import agent_pb2 as pb
@@ -134,8 +134,8 @@ def _port_of(message: Message, what: str) -> WorkloadPort:
 def _address(text: str, what: str) -> str:
     if text:
         try:
-            ipaddress.ip_address(text)
-        except ValueError as error:
+            socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+        except OSError as error:
             raise BadReport(f"{what}: {text!r} is no IP address") from error
     return text
 

@@ -8,7 +8,7 @@ the dirty ones and gives those that really differ from what was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from retia.control.hub import Hub
@@ -40,10 +40,14 @@ class Delivery:
 
 
 class Feed:
-    """The feed of one proxy. ``ring`` is called when there is something to collect."""
+    """The feed of one proxy. ``withheld`` are the versions that some proxy has refused; ``ring`` is called
+    when there is something to collect."""
 
-    def __init__(self, engine: Engine, hub: Hub, proxy: Proxy, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, hub: Hub, proxy: Proxy, withheld: Container[str], ring: Callable[[], None]
+    ) -> None:
         self._engine = engine
+        self._withheld = withheld
         self._hub = hub
         self._ring = ring
         self.proxy = proxy
@@ -158,6 +162,11 @@ class Feed:
             self._tell_absent(name, force, delivery)
             return
         own = Name(resource.type, resource.name)
+        if resource.version in self._withheld and self._told.get(own) != resource.version:
+            # The last good version stays, except where that would leave a security object without effect.
+            if resource.security or self._told.get(own, ABSENT_VERSION) == ABSENT_VERSION:
+                self._tell_absent(own, force, delivery)
+            return
         if name == own:
             self._unlink(name)
         news = name != own and self._link(name, own) and name.name not in resource.aliases

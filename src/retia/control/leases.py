@@ -47,8 +47,9 @@ class Leases:
         self._leases[host] = Lease(now + self.period_s)
 
     def remember(self, host: str) -> None:
-        """The host was there before the controller started; it has until the hold ends to come back."""
-        self._leases.setdefault(host, Lease(self.held_until, lapsed=True))
+        """The host was there before the controller started; it has until the hold ends to come
+        back."""
+        self._leases.setdefault(host, Lease(0.0, lapsed=True))
 
     def drop(self, host: str) -> None:
         """The host is gone for good."""

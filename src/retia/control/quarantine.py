@@ -1,9 +1,10 @@
 """Content that a proxy has refused, kept from all others.
 
 A refusal names a version, which is a hash of the content, so the same bytes are withheld everywhere and other
-bytes under the same name are not. It becomes a fact, and translation reads it like any other: it then offers
-the last good version, or refuses what the resource was to guard. Only a version that is being served to the
-very proxy that refuses it counts; an agent can't ban what it was not given.
+bytes under the same name are not. Feeds then leave a proxy with the last good version it has, or with nothing
+where the resource is shaped by a security object. It is a fact as well, so that whatever is translated can
+read it. Only a version that is being served to the very proxy that refuses it counts; an agent can't ban what
+it was not given.
 """
 
 from __future__ import annotations

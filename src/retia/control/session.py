@@ -288,7 +288,9 @@ class AgentSession:
 
     def _add_feed(self, proxy: Proxy) -> None:
         core = self._core
-        feed = self._feeds[proxy.id] = Feed(core.pipeline.engine, core.hub, proxy, self._wake.ring)
+        feed = self._feeds[proxy.id] = Feed(
+            core.pipeline.engine, core.hub, proxy, core.quarantine.refusals, self._wake.ring
+        )
         if proxy.workload is not None:
             feed.add_learned(core.learned.names(key_of(core.registry.workload(proxy.workload))))
         if proxy.kind is ProxyKind.SIDECAR:
