@@ -165,6 +165,7 @@ def mesh_file(path: Path, services: Sequence[Service]) -> Path:
     said: dict[str, Any] = {}
     for service in services:
         entry: dict[str, Any] = {"command": service.command or "sleep 1000000", "replicas": service.replicas}
+        entry["labels"] = {"app": service.name}
         if service.protocol:
             entry["ports"] = [f"{PORT}/{service.protocol}"]
         if service.annotations:
