@@ -39,7 +39,12 @@ def compile_program(root: Path, source: Path) -> Path:
     command = [sys.executable, "-m", "ziglang", "cc", *FLAGS]
     command += [f"-ffile-prefix-map={root}=.", f"-isystem{kernel_headers()}", f"-I{root / 'bpf/lib'}"]
     result = subprocess.run(
-        [*command, str(source), "-o", str(scratch)], capture_output=True, text=True, timeout=300, check=False
+        [*command, str(source.relative_to(root)), "-o", str(scratch)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     if result.returncode != 0:
         scratch.unlink(missing_ok=True)
@@ -49,11 +54,14 @@ def compile_program(root: Path, source: Path) -> Path:
 
 
 def compile_all(root: Path) -> list[Path]:
-    """Compile every program below ``root``; the objects, sorted."""
+    """Compile every program below ``root``; the objects, sorted. Objects of programs that are gone go too."""
     sources = sorted((root / "bpf/programs").glob("*.c"))
     if not sources:
         raise FileNotFoundError(f"{root / 'bpf/programs'} holds no programs")
-    return [compile_program(root, source) for source in sources]
+    made = [compile_program(root, source) for source in sources]
+    for stale in set((root / OUTPUT).glob("*.o")) - set(made):
+        stale.unlink()
+    return made
 
 
 class BpfHook(BuildHookInterface):  # type: ignore[type-arg,misc,unused-ignore]

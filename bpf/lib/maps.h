@@ -62,6 +62,12 @@ struct tuple {
 	__u16 server_port;
 };
 
+/* One original destination; `key` is a tuple and a state in one word. */
+struct slot {
+	__u64 key;
+	struct address_port original;
+};
+
 struct settings {
 	__u32 v6only; /* net.ipv6.bindv6only: what a new IPv6 socket starts with */
 	__u32 zero;
@@ -147,10 +153,17 @@ struct {
 } v6_ports SEC(".maps");
 
 /* Original destinations, from the SYN until the proxy asks. Stale entries do no harm: a connection reaches
- * the proxy's outbound listener only after its own SYN has written them anew. */
+ * the proxy's outbound listener only after its own SYN has written them anew. See originals.h. */
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_NUMBER(max_entries, 65536);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct slot);
+} slots SEC(".maps");
+
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
-	MAP_NUMBER(max_entries, 32768);
+	MAP_NUMBER(max_entries, 16384);
 	MAP_TYPE(key, struct tuple);
 	MAP_TYPE(value, struct address_port);
 } originals SEC(".maps");

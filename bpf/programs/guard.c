@@ -16,6 +16,7 @@
 #include <linux/udp.h>
 
 #include "../lib/member.h"
+#include "../lib/originals.h"
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -98,7 +99,7 @@ INLINE int may_enter_proxy(struct opening *opening, struct sender *sender)
 
 	if (sender->role != ROLE_WORKLOAD || sender->address != opening->server || !sender->redirected)
 		return DROP;
-	bpf_map_update_elem(&originals, &key, &sender->original, BPF_ANY);
+	put_original(&key, &sender->original);
 	return PASS;
 }
 
@@ -212,7 +213,7 @@ SEC("cgroup_skb/ingress") int retia_guard(struct __sk_buff *skb)
 SEC("cgroup/getsockopt") int retia_getsockopt(struct bpf_sockopt *ctx)
 {
 	struct sockaddr_v4 *answer = ctx->optval;
-	struct address_port *original;
+	struct address_port original;
 	struct bpf_sock *sk = ctx->sk;
 	struct tuple key = {};
 
@@ -224,12 +225,11 @@ SEC("cgroup/getsockopt") int retia_getsockopt(struct bpf_sockopt *ctx)
 	key.server = sk->src_ip4;
 	key.client_port = sk->dst_port;
 	key.server_port = host_to_net16(sk->src_port);
-	original = bpf_map_lookup_elem(&originals, &key);
-	if (!original)
+	if (!get_original(&key, &original))
 		return 1;
 	answer->family = AF_INET;
-	answer->port = original->port;
-	answer->address = original->address;
+	answer->port = original.port;
+	answer->address = original.address;
 	answer->zero = 0;
 	ctx->optlen = sizeof(*answer);
 	BARRIER();
