@@ -7,6 +7,7 @@ Nothing here waits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -158,6 +159,7 @@ class HostModel:
             gateway_port=self.gateway[1] if self.gateway else 0,
             names_revision=self.names.revision,
             names_epoch=self.names.epoch,
+            agent_time=int(time.time()),
         )
         message.workloads.extend(i.message(self.gateway) for i in self.instances.values() if i.known)
         message.proxies.extend(
@@ -196,6 +198,7 @@ class HostModel:
     # What the controller says
 
     def on_connected(self, welcome: Message) -> None:
+        self.identity.patient = True
         self.identity.note_time(welcome.controller_time)
         self._standby_seen.clear()
         self._standby_swept.clear()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ from retia.authority.certificates import fingerprint, from_pem, life_of_chain
 from retia.authority.errors import AuthorityError
 from retia.authority.keys import key_from_pem, key_to_pem, make_key, write_private
 from retia.authority.requests import make_request
-from retia.authority.tls import client_context, fetch_root, use_pair
+from retia.authority.tls import client_context, fetch_root, is_stranger, use_pair
 from retia.identity.rotation import Life, is_due, retry_after_s, skew_problem
 from retia.identity.secret import Secret
 from retia.identity.spiffe import parse_trust_domain
@@ -53,6 +54,8 @@ _log = structlog.get_logger("retia.agent.identity")
 CHECK_S = 0.5
 """How often it is looked whether a certificate is due."""
 SUSPICIOUS_S = 30.0
+JOIN_KEY = "join.key"
+"""The key of a join that has not succeeded yet."""
 
 
 class IdentityUnavailable(Exception):  # noqa: N818
@@ -107,6 +110,10 @@ class HostIdentityKeeper:
         self._controller = controller
         self._token = token
         self._pair: Pair | None = None
+        self._pending: Secret | None = None
+        """The key of a join that has not succeeded yet."""
+        self.patient = False
+        """A controller of another mesh is waited out: there is something that would suffer from an end."""
         self.trust_domain = ""
         self.bundle_pem = b""
         self.skew_s = 0.0
@@ -171,13 +178,13 @@ class HostIdentityKeeper:
             root_pem = await fetch_root(host, port, token.fingerprint)
         except AuthorityError as error:
             raise IdentityUnavailable(str(error)) from error
+        key = self._join_key()
         channel = await open_channel(self._controller, client_context(root_pem, token.trust_domain))
-        key = make_key()
         try:
             request = pb.JoinRequest(
                 token=self._token.strip(),
                 host=self._host,
-                csr_der=make_request(key),
+                csr_der=make_request(key_from_pem(key, JOIN_KEY)),
                 agent_time=int(time.time()),
             )
             reply = await join_method(channel)(request, timeout=CALL_TIMEOUT_S)
@@ -187,8 +194,26 @@ class HostIdentityKeeper:
             raise
         finally:
             channel.close()
-        self._take(reply, key_to_pem(key))
+        self._take(reply, key)
+        self._pending = None
+        (self._folder / JOIN_KEY).unlink(missing_ok=True)
         _log.info("joined the mesh", host=self._host, trust_domain=self.trust_domain)
+
+    def _join_key(self) -> Secret:
+        """The key to join with: that of the last attempt, if there was one.
+
+        The answer to a join may be lost. The token has then been used, by this host with this key, and only
+        the same host with the same key may use it once more; so the key outlives the attempt, and the agent.
+        """
+        if self._pending is None:
+            path = self._folder / JOIN_KEY
+            try:
+                self._pending = Secret(path.read_bytes())
+                key_from_pem(self._pending, str(path))
+            except (OSError, AuthorityError):
+                self._pending = key_to_pem(make_key())
+                self._write(JOIN_KEY, self._pending)
+        return self._pending
 
     async def connect(self) -> Any:
         """A channel to the controller under the host's identity."""
@@ -197,7 +222,16 @@ class HostIdentityKeeper:
         context = client_context(
             self.bundle_pem, parse_trust_domain(self.trust_domain), self._pair.chain_pem, self._pair.key
         )
-        return await open_channel(self._controller, context)
+        try:
+            return await open_channel(self._controller, context)
+        except ssl.SSLCertVerificationError as error:
+            if self.patient or not is_stranger(error):
+                raise
+            raise IdentityUnavailable(
+                f"this host belongs to mesh {self.trust_domain}, and the controller at {self._controller} to "
+                f"another ({describe(error)}): correct --controller, or give --join TOKEN from 'retia token "
+                "create' there"
+            ) from error
 
     async def renew(self, channel: Any) -> None:
         """A new certificate over a connection under the old one. Raises one of ``RPC_ERRORS``."""

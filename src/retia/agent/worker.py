@@ -139,6 +139,7 @@ class Worker:
             check_token(self._settings.join)
         self._names.load()
         await self._launcher.restore()
+        self._identity.patient = bool(self._model.instances)
         await self._start_gateway()
         await self._proxies.end_strangers()
         self._capture.set_names(self._names.entries())

@@ -152,6 +152,11 @@ async def fetch_root(
     )
 
 
+def is_stranger(error: ssl.SSLCertVerificationError) -> bool:
+    """Whether a handshake failed because the other end is of another mesh, and not for reasons of time."""
+    return isinstance(error, PeerRefused) or error.verify_code in _STRANGERS
+
+
 def explain(error: BaseException) -> str:
     """A failed connection in one sentence, with the next step where there is one."""
     if isinstance(error, PeerRefused):
@@ -169,12 +174,11 @@ def explain(error: BaseException) -> str:
 
 
 _UNKNOWN: Final = "the controller is signed by an authority unknown to this host: it is of another mesh"
+_STRANGERS: Final = (18, 19, 20)
 _VERIFY_REMEDIES: Final = {
     9: "the controller's certificate is not yet valid: this host's clock is behind; set it right",
     10: "the controller's certificate has expired: this clock is ahead, or it was not renewed",
-    18: _UNKNOWN,
-    19: _UNKNOWN,
-    20: _UNKNOWN,
+    **dict.fromkeys(_STRANGERS, _UNKNOWN),
 }
 """By OpenSSL's X509_V_ERR numbers (x509_vfy.h)."""
 

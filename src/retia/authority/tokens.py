@@ -92,9 +92,10 @@ class Tokens:
             raise AuthorityError("two join tokens with one id; try again")
         return token
 
-    def redeem(self, text: str, host: str, key_hash: str, now: datetime) -> None:
+    def redeem(self, text: str, host: str, key_hash: str, now: datetime, *, alive: bool = False) -> None:
         """Lets ``host`` in, once. ``key_hash`` is the hash of the public key in its signing request (see
-        :func:`retia.authority.keys.public_hash`), whose signature has been checked before.
+        :func:`retia.authority.keys.public_hash`), whose signature has been checked before. ``alive``: a host
+        of that id is in the mesh at this moment, so only a token made for it lets another in its place.
 
         Raises :class:`~retia.authority.errors.TokenRefused`, whose message may be sent to the host.
         """
@@ -109,6 +110,11 @@ class Tokens:
                 )
             if self._repeated(record, host, key_hash, now):
                 return
+            if alive and record["host"] != host:
+                raise TokenRefused(
+                    f"host {host} is in the mesh already, and alive; choose another name with --host, or, to "
+                    f"replace it, make a token with 'retia token create --host {host}'"
+                )
             record.update(used_by=host, key=key_hash)
             if self._space.compare_and_set(token.id, _encode(record), found[1]):
                 return

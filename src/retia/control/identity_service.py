@@ -61,7 +61,8 @@ class IdentityService:
         try:
             host = parse_host_id(request.host)
             key_hash = public_hash(read_request(request.csr_der))
-            self._tokens.redeem(request.token, host, key_hash, now)
+            alive = self._registry.leases.state(host, self._clock.monotonic()) == "valid"
+            self._tokens.redeem(request.token, host, key_hash, now, alive=alive)
             signed = self._authority.sign_host(request.csr_der, host, now)
         except TokenRefused as error:
             _log.warning("a join is refused", host=request.host, reason=str(error))
