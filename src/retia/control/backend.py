@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -172,7 +172,9 @@ class ControlBackend:
     async def list_services(self, namespace: str | None) -> list[schema.ServiceInfo]:
         services = self._core.pipeline.facts.services.values()
         chosen = [s for s in services if namespace is None or s.namespace == namespace]
-        return [self._service(s) for s in sorted(chosen, key=lambda s: (s.namespace, s.name, s.host))]
+        modes: dict[Hashable, str] = {}
+        ordered = sorted(chosen, key=lambda s: (s.namespace, s.name, s.host))
+        return [self._service(s, modes) for s in ordered]
 
     async def get_service(self, host: str) -> schema.ServiceDetail:
         facts = self._core.pipeline.facts
@@ -180,7 +182,7 @@ class ControlBackend:
         for candidate in expansions(host.lower(), "default", suffix):
             service = facts.services.get(Host(candidate))
             if service is not None:
-                info = self._service(service)
+                info = self._service(service, {})
                 endpoints = [rendering.endpoint_of(e) for e in facts.endpoints(service.host)]
                 return schema.ServiceDetail(**info.model_dump(), endpoint_list=endpoints)
         raise ApiError("not_found", f"there is no service {host!r}; 'retia services' lists them")
@@ -346,26 +348,29 @@ class ControlBackend:
             raise ApiError("not_found", f"there is no proxy {proxy!r}; 'retia proxies' lists them")
         return found
 
-    def _service(self, service: Service) -> schema.ServiceInfo:
+    def _service(self, service: Service, modes: dict[Hashable, str]) -> schema.ServiceInfo:
         endpoints = self._core.pipeline.facts.endpoints(service.host)
         workloads = {e.workload for e in endpoints if e.workload}
-        return rendering.service_of(service, len(workloads) or len(endpoints), self._mtls(service))
+        count = len(workloads) or len(endpoints)
+        return rendering.service_of(service, count, self._mtls(service, modes))
 
-    def _mtls(self, service: Service) -> str:
-        """The mode that the service's workloads enforce; the laxest where they differ."""
+    def _mtls(self, service: Service, modes: dict[Hashable, str]) -> str:
+        """The mode that the service's workloads enforce; the laxest where they differ. ``modes`` remembers
+        those that were looked up."""
         facts = self._core.pipeline.facts
-        found = set()
+        found: set[str] = set()
         for endpoint in facts.endpoints(service.host):
             workload = facts.workloads.get(endpoint.workload) if endpoint.workload else None
-            proxy = self._core.registry.proxy(workload.id) if workload else None
-            if workload is not None and proxy is not None:
+            if workload is None or self._core.registry.proxy(workload.id) is None:
+                continue
+            key = (workload.namespace, workload.labels, endpoint.app_port)
+            if key not in modes:
+                proxy = self._core.registry.proxy(workload.id)
+                assert proxy is not None
                 view = PlainView(self._core.pipeline.engine.snapshot, proxy[1].proxy)
-                mode = port_mode(view, (workload.namespace, workload.labels, endpoint.app_port))
-                found.add(str(mode.mode))
-        for mode_name in ("disable", "permissive", "strict", "refuse"):
-            if mode_name in found:
-                return mode_name
-        return ""
+                modes[key] = str(port_mode(view, key).mode)
+            found.add(modes[key])
+        return next((m for m in ("disable", "permissive", "strict", "refuse") if m in found), "")
 
     async def _analyse(self) -> tuple[Finding, ...]:
         """What is wrong between the objects, of the newest snapshot."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import secrets
 import signal
@@ -239,7 +240,9 @@ class Controller:
 
     async def _sweep(self) -> None:
         held = self.core.registry.leases.held_until
-        self.core.registry.sweep()
+        for host in self.core.registry.sweep():
+            if host in self.core.sessions:
+                self.core.sessions[host].replace()
         if self.core.registry.leases.held_until != held:
             _log.error(
                 "no endpoint is withdrawn for one lease",
@@ -267,6 +270,9 @@ def on_change(core: Core, changed: frozenset[FactKey], affected: frozenset[Name]
     """The engine has taken a change: the tables that sessions read follow."""
     hosts = [key[1] for key in changed if key[0] == "service" and len(key) == 2]
     core.changes.note(affected, hosts)  # type: ignore[arg-type]
+    if ("mesh",) in changed:
+        for session in core.sessions.values():
+            session.mesh_changed()
     if core.names.take(core.pipeline.engine.snapshot, changed):
         for session in core.sessions.values():
             session.ring()
@@ -296,12 +302,13 @@ def _sentence(error: BaseException) -> str:
 
 async def serve(settings: Settings) -> None:
     """Run a controller until SIGTERM or SIGINT. Raises :class:`StartError`."""
-    controller = Controller(settings)
-    await controller.start()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    controller = Controller(settings)
+    await controller.start()
+    _spare_the_collector()
     running = asyncio.create_task(controller.run(), name="controller")
     waiting = asyncio.create_task(ended.wait(), name="signal")
     try:
@@ -312,6 +319,14 @@ async def serve(settings: Settings) -> None:
     finally:
         await stop(running, waiting)
         await controller.close()
+
+
+def _spare_the_collector() -> None:
+    """What the start has built stays: without this, each full collection would walk over all of a large mesh
+    (a fifth of a second with 50,000 endpoints) while everybody waits."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def main(settings: Settings) -> None:

@@ -79,6 +79,7 @@ class Registry:
         self._trust_domain = trust_domain
         self._touch = touch
         self._owner: dict[WorkloadId, str] = {}
+        self._proxy_owner: dict[str, str] = {}
         self._awaited: dict[WorkloadId, asyncio.Event] = {}
 
     # -- looking up ----------------------------------------------------------------------------------------
@@ -103,10 +104,10 @@ class Registry:
 
     def proxy(self, proxy: str) -> tuple[HostState, ProxyState] | None:
         """A proxy by its id, with its host."""
-        for host in self.hosts.values():
-            if proxy in host.proxies:
-                return host, host.proxies[proxy]
-        return None
+        host = self.hosts.get(self._proxy_owner.get(proxy, ""))
+        if host is None or proxy not in host.proxies:
+            return None
+        return host, host.proxies[proxy]
 
     # -- at start ------------------------------------------------------------------------------------------
 
@@ -208,6 +209,7 @@ class Registry:
             if self.leases.state(other[0].id, self._clock.monotonic()) == "valid":
                 raise BadReport(f"proxy {message.id!r} of host {host}: host {other[0].id} has one of that id")
             self.remove_proxy(other[0].id, message.id)
+        self._proxy_owner[message.id] = host
         known = state.proxies.get(message.id)
         if known is None:
             state.proxies[message.id] = ProxyState(proxy, message)
@@ -218,6 +220,7 @@ class Registry:
     def remove_proxy(self, host: str, proxy: str) -> None:
         state = self.hosts.get(host)
         if state is not None and state.proxies.pop(proxy, None) is not None:
+            self._proxy_owner.pop(proxy, None)
             self._tell(host, proxy, None)
 
     # -- leases --------------------------------------------------------------------------------------------
@@ -235,6 +238,7 @@ class Registry:
             return
         _log.warning("a host is lost", host=host, workloads=len(state.workloads))
         for proxy in list(state.proxies):
+            self._proxy_owner.pop(proxy, None)
             self._tell(host, proxy, None)
         for workload in state.workloads:
             self._owner.pop(workload, None)

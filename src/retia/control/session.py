@@ -30,7 +30,7 @@ from retia.control.learned import key_of
 from retia.control.registry import ProxyState
 from retia.control.standby import concerns, names_for
 from retia.identity.spiffe import HostIdentity, parse_trust_domain
-from retia.model.mesh import Proxy, ProxyKind
+from retia.model.mesh import MeshSettings, Proxy, ProxyKind
 from retia.model.resource import Name, TypeUrl
 
 PROTOCOL = 1
@@ -40,8 +40,10 @@ HELLO_TIMEOUT_S = 10.0
 HELLO_BYTES = 64 * 1024 * 1024
 MESSAGE_BYTES = 16 * 1024 * 1024
 QUERY_TIMEOUT_S = 10.0
-STANDBY_BATCH = 100
-STANDBY_PAUSE_S = 0.02
+STANDBY_BATCH = 20
+"""Names of the standby copy taken at a time. A name that nobody asked for yet is built for it, with what it
+refers to, and more at once would keep others waiting."""
+STANDBY_PAUSE_S = 0.01
 STANDBY_EVERY_S = 1.0
 """A copy is brought up to date at most this often: it may be seconds old."""
 MAX_QUERIES = 64
@@ -105,8 +107,13 @@ class AgentSession:
         """There may be something to send."""
         self._wake.ring()
 
+    def mesh_changed(self) -> None:
+        """Mesh-wide settings are different."""
+        self._mesh_due = True
+        self._wake.ring()
+
     def replace(self) -> None:
-        """The host has opened another session: end this one."""
+        """The host has opened another session, or has lost its lease: end this one."""
         self._replaced.set()
 
     async def query(self, proxy: str, path: str) -> Message:
@@ -175,6 +182,7 @@ class AgentSession:
             feed = self._feeds.get(proxy)
             if feed is not None:
                 feed.hold(_versions(resources))
+        self._wake.ring()
 
     def _welcome(self) -> Message:
         welcome = pb.Welcome(
@@ -190,6 +198,8 @@ class AgentSession:
     async def _read(self, carrier: Any) -> None:
         while (data := await receive_bytes(carrier, MESSAGE_BYTES)) is not None:
             message = pb.AgentMessage.FromString(data)
+            if self.host not in self._core.registry.hosts:
+                raise GRPCError(Status.ABORTED, "the lease has lapsed; begin a new session")
             self._core.registry.seen(self.host)
             try:
                 self._take(message)
@@ -302,7 +312,7 @@ class AgentSession:
         while True:
             # Standby copies can wait, and must not keep the loop from more urgent things.
             busy = await self._send_copies(carrier)
-            await self._wake.wait(timeout_s=0 if busy else STANDBY_EVERY_S)
+            await self._wake.wait(timeout_s=STANDBY_PAUSE_S if busy else STANDBY_EVERY_S)
             await self._send_urgent(carrier)
 
     async def _send_urgent(self, carrier: Any) -> None:
@@ -326,12 +336,11 @@ class AgentSession:
             await self._send(carrier, pb.ControllerMessage(query=question))
 
     def _mesh(self) -> Message:
+        settings = self._core.pipeline.engine.snapshot.get(("mesh",)) or MeshSettings()
         mesh = pb.Mesh(
             trust_domain=self._core.trust_domain,
             bundle_pem=self._core.bundle_pem,
-            drain_time_s=self._core.pipeline.engine.snapshot.get(("mesh",)).drain_time_s
-            if self._core.pipeline.engine.snapshot.get(("mesh",))
-            else 10.0,
+            drain_time_s=settings.drain_time_s,
         )
         return pb.ControllerMessage(mesh=mesh)
 
@@ -346,7 +355,6 @@ class AgentSession:
             if standby.resources or standby.removed or (standby.complete and not copy.complete):
                 copy.complete = copy.complete or standby.complete
                 await self._send(carrier, pb.ControllerMessage(standby=standby))
-            await asyncio.sleep(STANDBY_PAUSE_S)
             return True
         return False
 

@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
+from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError
 
 from retia._generated import agent_pb2 as pb
+from retia.aio.grpc import MixedCodec
 from retia.authority.keys import make_key
 from retia.authority.requests import make_request
 from retia.model.resource import TypeUrl
+from retia.xds.server import DELTA_METHOD
 
 if TYPE_CHECKING:
     from tests.integration.control.conftest import Agent, RunningController
@@ -304,3 +308,52 @@ class TestApi:
         await controller.stop()
         await controller.start()
         assert (await controller.api("GET", "/v1/mesh"))["drain_time_s"] == 3
+
+
+class TestDirectStreams:
+    async def test_a_client_that_speaks_xds_is_served_and_followed(
+        self, controller: RunningController, agent: Agent
+    ) -> None:
+        await agent.run_workload("reviews-0", "reviews")
+        await agent.run_workload("client-0", n=2)
+        await until(lambda: REVIEWS in agent.names)
+        await until(lambda: agent.has("client-0", LDS))
+        cluster = f"outbound|9080||{REVIEWS}"
+        channel = agent.channel()
+        channel._codec = MixedCodec()
+        try:
+            async with channel.request(DELTA_METHOD, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
+                first = _request(EDS, cluster)
+                first.node.id = "default/client-0"
+                await stream.send_message(first.SerializeToString())
+                response = DeltaDiscoveryResponse.FromString(await stream.recv_message())
+                assert [r.name for r in response.resources] == [cluster]
+                ack = _request(EDS)
+                ack.response_nonce = response.nonce
+                await stream.send_message(ack.SerializeToString())
+                await agent.run_workload("reviews-1", "reviews", n=3)
+                async with asyncio.timeout(5):
+                    again = DeltaDiscoveryResponse.FromString(await stream.recv_message())
+                assert again.resources[0].version != response.resources[0].version
+                found = await controller.api("GET", "/v1/proxy?proxy=default/client-0")
+                assert any(s["type"] == "EDS" for s in found["sync"])
+                await stream.cancel()
+        finally:
+            channel.close()
+
+    async def test_a_proxy_of_nobody_is_refused(self, agent: Agent) -> None:
+        channel = agent.channel()
+        channel._codec = MixedCodec()
+        first = _request(CDS)
+        first.node.id = "default/stranger-0"
+        try:
+            with pytest.raises(GRPCError, match="no proxy 'default/stranger-0' is registered on host one"):
+                async with channel.request(DELTA_METHOD, Cardinality.STREAM_STREAM, bytes, bytes) as stream:
+                    await stream.send_message(first.SerializeToString())
+                    await stream.recv_message()
+        finally:
+            channel.close()
+
+
+def _request(kind: TypeUrl, *names: str) -> Any:
+    return DeltaDiscoveryRequest(type_url=kind, resource_names_subscribe=names)
