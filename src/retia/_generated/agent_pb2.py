@@ -4,104 +4,107 @@
 # source: retia/agent/v1/agent.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "retia/agent/v1/agent.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'retia/agent/v1/agent.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1aretia/agent/v1/agent.proto\x12\x0eretia.agent.v1"O\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x12\n\nagent_time\x18\x04 \x01(\x03"3\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\x12\x12\n\nagent_time\x18\x02 \x01(\x03"L\n\x13SignWorkloadRequest\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x12\n\nagent_time\x18\x03 \x01(\x03"c\n\x0bSignedReply\x12\x11\n\tchain_pem\x18\x01 \x01(\x0c\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontroller_time\x18\x03 \x01(\x03\x12\x14\n\x0ctrust_domain\x18\x04 \x01(\t"\x83\x03\n\x0c\x41gentMessage\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.retia.agent.v1.HelloH\x00\x12\x32\n\x08workload\x18\x02 \x01(\x0b\x32\x1e.retia.agent.v1.WorkloadUpdateH\x00\x12,\n\x05proxy\x18\x03 \x01(\x0b\x32\x1b.retia.agent.v1.ProxyUpdateH\x00\x12.\n\tsubscribe\x18\x04 \x01(\x0b\x32\x19.retia.agent.v1.SubscribeH\x00\x12(\n\x06status\x18\x05 \x01(\x0b\x32\x16.retia.agent.v1.StatusH\x00\x12.\n\theartbeat\x18\x06 \x01(\x0b\x32\x19.retia.agent.v1.HeartbeatH\x00\x12+\n\x05reply\x18\x07 \x01(\x0b\x32\x1a.retia.agent.v1.QueryReplyH\x00\x12*\n\x07learned\x18\x08 \x01(\x0b\x32\x17.retia.agent.v1.LearnedH\x00\x42\x06\n\x04\x62ody"\x99\x02\n\x11\x43ontrollerMessage\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.retia.agent.v1.WelcomeH\x00\x12.\n\tresources\x18\x02 \x01(\x0b\x32\x19.retia.agent.v1.ResourcesH\x00\x12&\n\x05names\x18\x03 \x01(\x0b\x32\x15.retia.agent.v1.NamesH\x00\x12&\n\x05query\x18\x04 \x01(\x0b\x32\x15.retia.agent.v1.QueryH\x00\x12$\n\x04mesh\x18\x05 \x01(\x0b\x32\x14.retia.agent.v1.MeshH\x00\x12*\n\x07standby\x18\x06 \x01(\x0b\x32\x17.retia.agent.v1.StandbyH\x00\x42\x06\n\x04\x62ody"\x80\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x19\n\x11\x61\x64vertise_address\x18\x04 \x01(\t\x12\x14\n\x0cgateway_port\x18\x05 \x01(\r\x12+\n\tworkloads\x18\x06 \x03(\x0b\x32\x18.retia.agent.v1.Workload\x12&\n\x07proxies\x18\x07 \x03(\x0b\x32\x15.retia.agent.v1.Proxy\x12\x16\n\x0enames_revision\x18\x08 \x01(\x04\x12\x13\n\x0bnames_epoch\x18\t \x01(\t\x12\x12\n\nagent_time\x18\n \x01(\x03"X\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\x12\x17\n\x0f\x63ontroller_time\x18\x04 \x01(\x03"\x0b\n\tHeartbeat"M\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08\x61pp_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x11\n\tlistening\x18\x04 \x01(\x08"\xe4\x03\n\x08Workload\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x17\n\x0fservice_account\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12#\n\x05ports\x18\x05 \x03(\x0b\x32\x14.retia.agent.v1.Port\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.retia.agent.v1.Workload.LabelsEntry\x12>\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32).retia.agent.v1.Workload.AnnotationsEntry\x12\x19\n\x11published_address\x18\x08 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\t \x01(\t\x12\x0f\n\x07\x63\x61pture\x18\n \x01(\t\x12\x0f\n\x07healthy\x18\x0b \x01(\x08\x12\x10\n\x08locality\x18\x0c \x01(\t\x12\x17\n\x0fgateway_address\x18\r \x01(\t\x12\x14\n\x0cgateway_port\x18\x0e \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"M\n\x0eWorkloadUpdate\x12*\n\x08workload\x18\x01 \x01(\x0b\x32\x18.retia.agent.v1.Workload\x12\x0f\n\x07removed\x18\x02 \x01(\t":\n\x08Upstream\x12\x12\n\nlocal_port\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r"\x9e\x02\n\x05Proxy\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08workload\x18\x03 \x01(\t\x12\x18\n\x10outbound_address\x18\x04 \x01(\t\x12\x1a\n\x12outbound_http_port\x18\x05 \x01(\r\x12\x19\n\x11outbound_tcp_port\x18\x06 \x01(\r\x12\x15\n\rexplicit_port\x18\x07 \x01(\r\x12+\n\tupstreams\x18\x08 \x03(\x0b\x32\x18.retia.agent.v1.Upstream\x12\x14\n\x0cinbound_port\x18\t \x01(\r\x12"\n\x04held\x18\n \x03(\x0b\x32\x14.retia.agent.v1.Held\x12\x1a\n\x12outbound_auto_port\x18\x0b \x01(\r"7\n\x04Held\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t"D\n\x0bProxyUpdate\x12$\n\x05proxy\x18\x01 \x01(\x0b\x32\x15.retia.agent.v1.Proxy\x12\x0f\n\x07removed\x18\x02 \x01(\t"I\n\tSubscribe\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x0c\n\x04gone\x18\x04 \x03(\t"\x8f\x01\n\x08Resource\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04wire\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12!\n\x04refs\x18\x06 \x03(\x0b\x32\x13.retia.agent.v1.Ref\x12\x10\n\x08security\x18\x07 \x01(\x08"%\n\x03Ref\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t")\n\x07Removed\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t"q\n\tResources\x12\r\n\x05proxy\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.retia.agent.v1.Resource\x12(\n\x07removed\x18\x03 \x03(\x0b\x32\x17.retia.agent.v1.Removed"\x84\x01\n\x07Standby\x12\x10\n\x08workload\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.retia.agent.v1.Resource\x12(\n\x07removed\x18\x03 \x03(\x0b\x32\x17.retia.agent.v1.Removed\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08"w\n\x06Status\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x31\n\tresources\x18\x02 \x03(\x0b\x32\x1e.retia.agent.v1.ResourceStatus\x12+\n\x06health\x18\x03 \x01(\x0b\x32\x1b.retia.agent.v1.ProxyHealth"_\n\x0eResourceStatus\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t"\xad\x01\n\x0bProxyHealth\x12\r\n\x05state\x18\x01 \x01(\t\x12\x17\n\x0f\x61llocated_bytes\x18\x02 \x01(\x04\x12\x11\n\trss_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_expiry\x18\x04 \x01(\x03\x12\x15\n\renvoy_version\x18\x05 \x01(\t\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x11\n\tconnected\x18\x08 \x01(\x08"<\n\x07Learned\x12\r\n\x05proxy\x18\x01 \x01(\t\x12"\n\x05names\x18\x02 \x03(\x0b\x32\x13.retia.agent.v1.Ref",\n\x08NamePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t"b\n\tNameEntry\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03vip\x18\x02 \x01(\t\x12\'\n\x05ports\x18\x03 \x03(\x0b\x32\x18.retia.agent.v1.NamePort\x12\x11\n\tendpoints\x18\x04 \x03(\t"s\n\x05Names\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.retia.agent.v1.NameEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\t"0\n\x05Query\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05proxy\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t"6\n\nQueryReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c"F\n\x04Mesh\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64rain_time_s\x18\x03 \x01(\x01\x32\xe2\x01\n\x08Identity\x12@\n\x04Join\x12\x1b.retia.agent.v1.JoinRequest\x1a\x1b.retia.agent.v1.SignedReply\x12\x42\n\x05Renew\x12\x1c.retia.agent.v1.RenewRequest\x1a\x1b.retia.agent.v1.SignedReply\x12P\n\x0cSignWorkload\x12#.retia.agent.v1.SignWorkloadRequest\x1a\x1b.retia.agent.v1.SignedReply2Y\n\x07Gateway\x12N\n\x07Session\x12\x1c.retia.agent.v1.AgentMessage\x1a!.retia.agent.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aretia/agent/v1/agent.proto\x12\x0eretia.agent.v1\"O\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x12\n\nagent_time\x18\x04 \x01(\x03\"3\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\x12\x12\n\nagent_time\x18\x02 \x01(\x03\"L\n\x13SignWorkloadRequest\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x12\n\nagent_time\x18\x03 \x01(\x03\"c\n\x0bSignedReply\x12\x11\n\tchain_pem\x18\x01 \x01(\x0c\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontroller_time\x18\x03 \x01(\x03\x12\x14\n\x0ctrust_domain\x18\x04 \x01(\t\"\x83\x03\n\x0c\x41gentMessage\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.retia.agent.v1.HelloH\x00\x12\x32\n\x08workload\x18\x02 \x01(\x0b\x32\x1e.retia.agent.v1.WorkloadUpdateH\x00\x12,\n\x05proxy\x18\x03 \x01(\x0b\x32\x1b.retia.agent.v1.ProxyUpdateH\x00\x12.\n\tsubscribe\x18\x04 \x01(\x0b\x32\x19.retia.agent.v1.SubscribeH\x00\x12(\n\x06status\x18\x05 \x01(\x0b\x32\x16.retia.agent.v1.StatusH\x00\x12.\n\theartbeat\x18\x06 \x01(\x0b\x32\x19.retia.agent.v1.HeartbeatH\x00\x12+\n\x05reply\x18\x07 \x01(\x0b\x32\x1a.retia.agent.v1.QueryReplyH\x00\x12*\n\x07learned\x18\x08 \x01(\x0b\x32\x17.retia.agent.v1.LearnedH\x00\x42\x06\n\x04\x62ody\"\x99\x02\n\x11\x43ontrollerMessage\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.retia.agent.v1.WelcomeH\x00\x12.\n\tresources\x18\x02 \x01(\x0b\x32\x19.retia.agent.v1.ResourcesH\x00\x12&\n\x05names\x18\x03 \x01(\x0b\x32\x15.retia.agent.v1.NamesH\x00\x12&\n\x05query\x18\x04 \x01(\x0b\x32\x15.retia.agent.v1.QueryH\x00\x12$\n\x04mesh\x18\x05 \x01(\x0b\x32\x14.retia.agent.v1.MeshH\x00\x12*\n\x07standby\x18\x06 \x01(\x0b\x32\x17.retia.agent.v1.StandbyH\x00\x42\x06\n\x04\x62ody\"\x80\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08software\x18\x03 \x01(\t\x12\x19\n\x11\x61\x64vertise_address\x18\x04 \x01(\t\x12\x14\n\x0cgateway_port\x18\x05 \x01(\r\x12+\n\tworkloads\x18\x06 \x03(\x0b\x32\x18.retia.agent.v1.Workload\x12&\n\x07proxies\x18\x07 \x03(\x0b\x32\x15.retia.agent.v1.Proxy\x12\x16\n\x0enames_revision\x18\x08 \x01(\x04\x12\x13\n\x0bnames_epoch\x18\t \x01(\t\x12\x12\n\nagent_time\x18\n \x01(\x03\"X\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x10\n\x08software\x18\x02 \x01(\t\x12\x10\n\x08lease_ms\x18\x03 \x01(\r\x12\x17\n\x0f\x63ontroller_time\x18\x04 \x01(\x03\"\x0b\n\tHeartbeat\"M\n\x04Port\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08\x61pp_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x11\n\tlistening\x18\x04 \x01(\x08\"\xe4\x03\n\x08Workload\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x17\n\x0fservice_account\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12#\n\x05ports\x18\x05 \x03(\x0b\x32\x14.retia.agent.v1.Port\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.retia.agent.v1.Workload.LabelsEntry\x12>\n\x0b\x61nnotations\x18\x07 \x03(\x0b\x32).retia.agent.v1.Workload.AnnotationsEntry\x12\x19\n\x11published_address\x18\x08 \x01(\t\x12\x13\n\x0b\x61pp_address\x18\t \x01(\t\x12\x0f\n\x07\x63\x61pture\x18\n \x01(\t\x12\x0f\n\x07healthy\x18\x0b \x01(\x08\x12\x10\n\x08locality\x18\x0c \x01(\t\x12\x17\n\x0fgateway_address\x18\r \x01(\t\x12\x14\n\x0cgateway_port\x18\x0e \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"M\n\x0eWorkloadUpdate\x12*\n\x08workload\x18\x01 \x01(\x0b\x32\x18.retia.agent.v1.Workload\x12\x0f\n\x07removed\x18\x02 \x01(\t\":\n\x08Upstream\x12\x12\n\nlocal_port\x18\x01 \x01(\r\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"\x9e\x02\n\x05Proxy\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08workload\x18\x03 \x01(\t\x12\x18\n\x10outbound_address\x18\x04 \x01(\t\x12\x1a\n\x12outbound_http_port\x18\x05 \x01(\r\x12\x19\n\x11outbound_tcp_port\x18\x06 \x01(\r\x12\x15\n\rexplicit_port\x18\x07 \x01(\r\x12+\n\tupstreams\x18\x08 \x03(\x0b\x32\x18.retia.agent.v1.Upstream\x12\x14\n\x0cinbound_port\x18\t \x01(\r\x12\"\n\x04held\x18\n \x03(\x0b\x32\x14.retia.agent.v1.Held\x12\x1a\n\x12outbound_auto_port\x18\x0b \x01(\r\"7\n\x04Held\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"D\n\x0bProxyUpdate\x12$\n\x05proxy\x18\x01 \x01(\x0b\x32\x15.retia.agent.v1.Proxy\x12\x0f\n\x07removed\x18\x02 \x01(\t\"I\n\tSubscribe\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x0c\n\x04gone\x18\x04 \x03(\t\"\x8f\x01\n\x08Resource\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04wire\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12!\n\x04refs\x18\x06 \x03(\x0b\x32\x13.retia.agent.v1.Ref\x12\x10\n\x08security\x18\x07 \x01(\x08\"%\n\x03Ref\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\")\n\x07Removed\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"q\n\tResources\x12\r\n\x05proxy\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.retia.agent.v1.Resource\x12(\n\x07removed\x18\x03 \x03(\x0b\x32\x17.retia.agent.v1.Removed\"\x84\x01\n\x07Standby\x12\x10\n\x08workload\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.retia.agent.v1.Resource\x12(\n\x07removed\x18\x03 \x03(\x0b\x32\x17.retia.agent.v1.Removed\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"w\n\x06Status\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x31\n\tresources\x18\x02 \x03(\x0b\x32\x1e.retia.agent.v1.ResourceStatus\x12+\n\x06health\x18\x03 \x01(\x0b\x32\x1b.retia.agent.v1.ProxyHealth\"_\n\x0eResourceStatus\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\xad\x01\n\x0bProxyHealth\x12\r\n\x05state\x18\x01 \x01(\t\x12\x17\n\x0f\x61llocated_bytes\x18\x02 \x01(\x04\x12\x11\n\trss_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12\x63\x65rtificate_expiry\x18\x04 \x01(\x03\x12\x15\n\renvoy_version\x18\x05 \x01(\t\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x11\n\tconnected\x18\x08 \x01(\x08\"<\n\x07Learned\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\"\n\x05names\x18\x02 \x03(\x0b\x32\x13.retia.agent.v1.Ref\",\n\x08NamePort\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\"b\n\tNameEntry\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0b\n\x03vip\x18\x02 \x01(\t\x12\'\n\x05ports\x18\x03 \x03(\x0b\x32\x18.retia.agent.v1.NamePort\x12\x11\n\tendpoints\x18\x04 \x03(\t\"s\n\x05Names\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.retia.agent.v1.NameEntry\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\t\"0\n\x05Query\x12\n\n\x02id\x18\x01 \x01(\x04\x12\r\n\x05proxy\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"6\n\nQueryReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06status\x18\x02 \x01(\r\x12\x0c\n\x04\x62ody\x18\x03 \x01(\x0c\"F\n\x04Mesh\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64rain_time_s\x18\x03 \x01(\x01\x32\xe2\x01\n\x08Identity\x12@\n\x04Join\x12\x1b.retia.agent.v1.JoinRequest\x1a\x1b.retia.agent.v1.SignedReply\x12\x42\n\x05Renew\x12\x1c.retia.agent.v1.RenewRequest\x1a\x1b.retia.agent.v1.SignedReply\x12P\n\x0cSignWorkload\x12#.retia.agent.v1.SignWorkloadRequest\x1a\x1b.retia.agent.v1.SignedReply2Y\n\x07Gateway\x12N\n\x07Session\x12\x1c.retia.agent.v1.AgentMessage\x1a!.retia.agent.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "retia.agent.v1.agent_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'retia.agent.v1.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_WORKLOAD_LABELSENTRY"]._loaded_options = None
-    _globals["_WORKLOAD_LABELSENTRY"]._serialized_options = b"8\001"
-    _globals["_WORKLOAD_ANNOTATIONSENTRY"]._loaded_options = None
-    _globals["_WORKLOAD_ANNOTATIONSENTRY"]._serialized_options = b"8\001"
-    _globals["_JOINREQUEST"]._serialized_start = 46
-    _globals["_JOINREQUEST"]._serialized_end = 125
-    _globals["_RENEWREQUEST"]._serialized_start = 127
-    _globals["_RENEWREQUEST"]._serialized_end = 178
-    _globals["_SIGNWORKLOADREQUEST"]._serialized_start = 180
-    _globals["_SIGNWORKLOADREQUEST"]._serialized_end = 256
-    _globals["_SIGNEDREPLY"]._serialized_start = 258
-    _globals["_SIGNEDREPLY"]._serialized_end = 357
-    _globals["_AGENTMESSAGE"]._serialized_start = 360
-    _globals["_AGENTMESSAGE"]._serialized_end = 747
-    _globals["_CONTROLLERMESSAGE"]._serialized_start = 750
-    _globals["_CONTROLLERMESSAGE"]._serialized_end = 1031
-    _globals["_HELLO"]._serialized_start = 1034
-    _globals["_HELLO"]._serialized_end = 1290
-    _globals["_WELCOME"]._serialized_start = 1292
-    _globals["_WELCOME"]._serialized_end = 1380
-    _globals["_HEARTBEAT"]._serialized_start = 1382
-    _globals["_HEARTBEAT"]._serialized_end = 1393
-    _globals["_PORT"]._serialized_start = 1395
-    _globals["_PORT"]._serialized_end = 1472
-    _globals["_WORKLOAD"]._serialized_start = 1475
-    _globals["_WORKLOAD"]._serialized_end = 1959
-    _globals["_WORKLOAD_LABELSENTRY"]._serialized_start = 1862
-    _globals["_WORKLOAD_LABELSENTRY"]._serialized_end = 1907
-    _globals["_WORKLOAD_ANNOTATIONSENTRY"]._serialized_start = 1909
-    _globals["_WORKLOAD_ANNOTATIONSENTRY"]._serialized_end = 1959
-    _globals["_WORKLOADUPDATE"]._serialized_start = 1961
-    _globals["_WORKLOADUPDATE"]._serialized_end = 2038
-    _globals["_UPSTREAM"]._serialized_start = 2040
-    _globals["_UPSTREAM"]._serialized_end = 2098
-    _globals["_PROXY"]._serialized_start = 2101
-    _globals["_PROXY"]._serialized_end = 2387
-    _globals["_HELD"]._serialized_start = 2389
-    _globals["_HELD"]._serialized_end = 2444
-    _globals["_PROXYUPDATE"]._serialized_start = 2446
-    _globals["_PROXYUPDATE"]._serialized_end = 2514
-    _globals["_SUBSCRIBE"]._serialized_start = 2516
-    _globals["_SUBSCRIBE"]._serialized_end = 2589
-    _globals["_RESOURCE"]._serialized_start = 2592
-    _globals["_RESOURCE"]._serialized_end = 2735
-    _globals["_REF"]._serialized_start = 2737
-    _globals["_REF"]._serialized_end = 2774
-    _globals["_REMOVED"]._serialized_start = 2776
-    _globals["_REMOVED"]._serialized_end = 2817
-    _globals["_RESOURCES"]._serialized_start = 2819
-    _globals["_RESOURCES"]._serialized_end = 2932
-    _globals["_STANDBY"]._serialized_start = 2935
-    _globals["_STANDBY"]._serialized_end = 3067
-    _globals["_STATUS"]._serialized_start = 3069
-    _globals["_STATUS"]._serialized_end = 3188
-    _globals["_RESOURCESTATUS"]._serialized_start = 3190
-    _globals["_RESOURCESTATUS"]._serialized_end = 3285
-    _globals["_PROXYHEALTH"]._serialized_start = 3288
-    _globals["_PROXYHEALTH"]._serialized_end = 3461
-    _globals["_LEARNED"]._serialized_start = 3463
-    _globals["_LEARNED"]._serialized_end = 3523
-    _globals["_NAMEPORT"]._serialized_start = 3525
-    _globals["_NAMEPORT"]._serialized_end = 3569
-    _globals["_NAMEENTRY"]._serialized_start = 3571
-    _globals["_NAMEENTRY"]._serialized_end = 3669
-    _globals["_NAMES"]._serialized_start = 3671
-    _globals["_NAMES"]._serialized_end = 3786
-    _globals["_QUERY"]._serialized_start = 3788
-    _globals["_QUERY"]._serialized_end = 3836
-    _globals["_QUERYREPLY"]._serialized_start = 3838
-    _globals["_QUERYREPLY"]._serialized_end = 3892
-    _globals["_MESH"]._serialized_start = 3894
-    _globals["_MESH"]._serialized_end = 3964
-    _globals["_IDENTITY"]._serialized_start = 3967
-    _globals["_IDENTITY"]._serialized_end = 4193
-    _globals["_GATEWAY"]._serialized_start = 4195
-    _globals["_GATEWAY"]._serialized_end = 4284
+  DESCRIPTOR._loaded_options = None
+  _globals['_WORKLOAD_LABELSENTRY']._loaded_options = None
+  _globals['_WORKLOAD_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_WORKLOAD_ANNOTATIONSENTRY']._loaded_options = None
+  _globals['_WORKLOAD_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_JOINREQUEST']._serialized_start=46
+  _globals['_JOINREQUEST']._serialized_end=125
+  _globals['_RENEWREQUEST']._serialized_start=127
+  _globals['_RENEWREQUEST']._serialized_end=178
+  _globals['_SIGNWORKLOADREQUEST']._serialized_start=180
+  _globals['_SIGNWORKLOADREQUEST']._serialized_end=256
+  _globals['_SIGNEDREPLY']._serialized_start=258
+  _globals['_SIGNEDREPLY']._serialized_end=357
+  _globals['_AGENTMESSAGE']._serialized_start=360
+  _globals['_AGENTMESSAGE']._serialized_end=747
+  _globals['_CONTROLLERMESSAGE']._serialized_start=750
+  _globals['_CONTROLLERMESSAGE']._serialized_end=1031
+  _globals['_HELLO']._serialized_start=1034
+  _globals['_HELLO']._serialized_end=1290
+  _globals['_WELCOME']._serialized_start=1292
+  _globals['_WELCOME']._serialized_end=1380
+  _globals['_HEARTBEAT']._serialized_start=1382
+  _globals['_HEARTBEAT']._serialized_end=1393
+  _globals['_PORT']._serialized_start=1395
+  _globals['_PORT']._serialized_end=1472
+  _globals['_WORKLOAD']._serialized_start=1475
+  _globals['_WORKLOAD']._serialized_end=1959
+  _globals['_WORKLOAD_LABELSENTRY']._serialized_start=1862
+  _globals['_WORKLOAD_LABELSENTRY']._serialized_end=1907
+  _globals['_WORKLOAD_ANNOTATIONSENTRY']._serialized_start=1909
+  _globals['_WORKLOAD_ANNOTATIONSENTRY']._serialized_end=1959
+  _globals['_WORKLOADUPDATE']._serialized_start=1961
+  _globals['_WORKLOADUPDATE']._serialized_end=2038
+  _globals['_UPSTREAM']._serialized_start=2040
+  _globals['_UPSTREAM']._serialized_end=2098
+  _globals['_PROXY']._serialized_start=2101
+  _globals['_PROXY']._serialized_end=2387
+  _globals['_HELD']._serialized_start=2389
+  _globals['_HELD']._serialized_end=2444
+  _globals['_PROXYUPDATE']._serialized_start=2446
+  _globals['_PROXYUPDATE']._serialized_end=2514
+  _globals['_SUBSCRIBE']._serialized_start=2516
+  _globals['_SUBSCRIBE']._serialized_end=2589
+  _globals['_RESOURCE']._serialized_start=2592
+  _globals['_RESOURCE']._serialized_end=2735
+  _globals['_REF']._serialized_start=2737
+  _globals['_REF']._serialized_end=2774
+  _globals['_REMOVED']._serialized_start=2776
+  _globals['_REMOVED']._serialized_end=2817
+  _globals['_RESOURCES']._serialized_start=2819
+  _globals['_RESOURCES']._serialized_end=2932
+  _globals['_STANDBY']._serialized_start=2935
+  _globals['_STANDBY']._serialized_end=3067
+  _globals['_STATUS']._serialized_start=3069
+  _globals['_STATUS']._serialized_end=3188
+  _globals['_RESOURCESTATUS']._serialized_start=3190
+  _globals['_RESOURCESTATUS']._serialized_end=3285
+  _globals['_PROXYHEALTH']._serialized_start=3288
+  _globals['_PROXYHEALTH']._serialized_end=3461
+  _globals['_LEARNED']._serialized_start=3463
+  _globals['_LEARNED']._serialized_end=3523
+  _globals['_NAMEPORT']._serialized_start=3525
+  _globals['_NAMEPORT']._serialized_end=3569
+  _globals['_NAMEENTRY']._serialized_start=3571
+  _globals['_NAMEENTRY']._serialized_end=3669
+  _globals['_NAMES']._serialized_start=3671
+  _globals['_NAMES']._serialized_end=3786
+  _globals['_QUERY']._serialized_start=3788
+  _globals['_QUERY']._serialized_end=3836
+  _globals['_QUERYREPLY']._serialized_start=3838
+  _globals['_QUERYREPLY']._serialized_end=3892
+  _globals['_MESH']._serialized_start=3894
+  _globals['_MESH']._serialized_end=3964
+  _globals['_IDENTITY']._serialized_start=3967
+  _globals['_IDENTITY']._serialized_end=4193
+  _globals['_GATEWAY']._serialized_start=4195
+  _globals['_GATEWAY']._serialized_end=4284
 # @@protoc_insertion_point(module_scope)

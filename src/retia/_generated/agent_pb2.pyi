@@ -16,13 +16,7 @@ class JoinRequest(_message.Message):
     host: str
     csr_der: bytes
     agent_time: int
-    def __init__(
-        self,
-        token: _Optional[str] = ...,
-        host: _Optional[str] = ...,
-        csr_der: _Optional[bytes] = ...,
-        agent_time: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, token: _Optional[str] = ..., host: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., agent_time: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("csr_der", "agent_time")
@@ -40,12 +34,7 @@ class SignWorkloadRequest(_message.Message):
     workload: str
     csr_der: bytes
     agent_time: int
-    def __init__(
-        self,
-        workload: _Optional[str] = ...,
-        csr_der: _Optional[bytes] = ...,
-        agent_time: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, workload: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., agent_time: _Optional[int] = ...) -> None: ...
 
 class SignedReply(_message.Message):
     __slots__ = ("chain_pem", "bundle_pem", "controller_time", "trust_domain")
@@ -57,13 +46,7 @@ class SignedReply(_message.Message):
     bundle_pem: bytes
     controller_time: int
     trust_domain: str
-    def __init__(
-        self,
-        chain_pem: _Optional[bytes] = ...,
-        bundle_pem: _Optional[bytes] = ...,
-        controller_time: _Optional[int] = ...,
-        trust_domain: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, chain_pem: _Optional[bytes] = ..., bundle_pem: _Optional[bytes] = ..., controller_time: _Optional[int] = ..., trust_domain: _Optional[str] = ...) -> None: ...
 
 class AgentMessage(_message.Message):
     __slots__ = ("hello", "workload", "proxy", "subscribe", "status", "heartbeat", "reply", "learned")
@@ -83,17 +66,7 @@ class AgentMessage(_message.Message):
     heartbeat: Heartbeat
     reply: QueryReply
     learned: Learned
-    def __init__(
-        self,
-        hello: _Optional[_Union[Hello, _Mapping]] = ...,
-        workload: _Optional[_Union[WorkloadUpdate, _Mapping]] = ...,
-        proxy: _Optional[_Union[ProxyUpdate, _Mapping]] = ...,
-        subscribe: _Optional[_Union[Subscribe, _Mapping]] = ...,
-        status: _Optional[_Union[Status, _Mapping]] = ...,
-        heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...,
-        reply: _Optional[_Union[QueryReply, _Mapping]] = ...,
-        learned: _Optional[_Union[Learned, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., workload: _Optional[_Union[WorkloadUpdate, _Mapping]] = ..., proxy: _Optional[_Union[ProxyUpdate, _Mapping]] = ..., subscribe: _Optional[_Union[Subscribe, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., reply: _Optional[_Union[QueryReply, _Mapping]] = ..., learned: _Optional[_Union[Learned, _Mapping]] = ...) -> None: ...
 
 class ControllerMessage(_message.Message):
     __slots__ = ("welcome", "resources", "names", "query", "mesh", "standby")
@@ -109,29 +82,10 @@ class ControllerMessage(_message.Message):
     query: Query
     mesh: Mesh
     standby: Standby
-    def __init__(
-        self,
-        welcome: _Optional[_Union[Welcome, _Mapping]] = ...,
-        resources: _Optional[_Union[Resources, _Mapping]] = ...,
-        names: _Optional[_Union[Names, _Mapping]] = ...,
-        query: _Optional[_Union[Query, _Mapping]] = ...,
-        mesh: _Optional[_Union[Mesh, _Mapping]] = ...,
-        standby: _Optional[_Union[Standby, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., mesh: _Optional[_Union[Mesh, _Mapping]] = ..., standby: _Optional[_Union[Standby, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = (
-        "protocol",
-        "host",
-        "software",
-        "advertise_address",
-        "gateway_port",
-        "workloads",
-        "proxies",
-        "names_revision",
-        "names_epoch",
-        "agent_time",
-    )
+    __slots__ = ("protocol", "host", "software", "advertise_address", "gateway_port", "workloads", "proxies", "names_revision", "names_epoch", "agent_time")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
@@ -152,19 +106,7 @@ class Hello(_message.Message):
     names_revision: int
     names_epoch: str
     agent_time: int
-    def __init__(
-        self,
-        protocol: _Optional[int] = ...,
-        host: _Optional[str] = ...,
-        software: _Optional[str] = ...,
-        advertise_address: _Optional[str] = ...,
-        gateway_port: _Optional[int] = ...,
-        workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...,
-        proxies: _Optional[_Iterable[_Union[Proxy, _Mapping]]] = ...,
-        names_revision: _Optional[int] = ...,
-        names_epoch: _Optional[str] = ...,
-        agent_time: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., host: _Optional[str] = ..., software: _Optional[str] = ..., advertise_address: _Optional[str] = ..., gateway_port: _Optional[int] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., proxies: _Optional[_Iterable[_Union[Proxy, _Mapping]]] = ..., names_revision: _Optional[int] = ..., names_epoch: _Optional[str] = ..., agent_time: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "software", "lease_ms", "controller_time")
@@ -176,13 +118,7 @@ class Welcome(_message.Message):
     software: str
     lease_ms: int
     controller_time: int
-    def __init__(
-        self,
-        protocol: _Optional[int] = ...,
-        software: _Optional[str] = ...,
-        lease_ms: _Optional[int] = ...,
-        controller_time: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., software: _Optional[str] = ..., lease_ms: _Optional[int] = ..., controller_time: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()
@@ -198,31 +134,10 @@ class Port(_message.Message):
     app_port: int
     protocol: str
     listening: bool
-    def __init__(
-        self,
-        number: _Optional[int] = ...,
-        app_port: _Optional[int] = ...,
-        protocol: _Optional[str] = ...,
-        listening: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., app_port: _Optional[int] = ..., protocol: _Optional[str] = ..., listening: _Optional[bool] = ...) -> None: ...
 
 class Workload(_message.Message):
-    __slots__ = (
-        "id",
-        "namespace",
-        "service_account",
-        "service",
-        "ports",
-        "labels",
-        "annotations",
-        "published_address",
-        "app_address",
-        "capture",
-        "healthy",
-        "locality",
-        "gateway_address",
-        "gateway_port",
-    )
+    __slots__ = ("id", "namespace", "service_account", "service", "ports", "labels", "annotations", "published_address", "app_address", "capture", "healthy", "locality", "gateway_address", "gateway_port")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -230,7 +145,6 @@ class Workload(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     class AnnotationsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -238,7 +152,6 @@ class Workload(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
     ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     SERVICE_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
@@ -267,23 +180,7 @@ class Workload(_message.Message):
     locality: str
     gateway_address: str
     gateway_port: int
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        namespace: _Optional[str] = ...,
-        service_account: _Optional[str] = ...,
-        service: _Optional[str] = ...,
-        ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...,
-        labels: _Optional[_Mapping[str, str]] = ...,
-        annotations: _Optional[_Mapping[str, str]] = ...,
-        published_address: _Optional[str] = ...,
-        app_address: _Optional[str] = ...,
-        capture: _Optional[str] = ...,
-        healthy: _Optional[bool] = ...,
-        locality: _Optional[str] = ...,
-        gateway_address: _Optional[str] = ...,
-        gateway_port: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., service: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., published_address: _Optional[str] = ..., app_address: _Optional[str] = ..., capture: _Optional[str] = ..., healthy: _Optional[bool] = ..., locality: _Optional[str] = ..., gateway_address: _Optional[str] = ..., gateway_port: _Optional[int] = ...) -> None: ...
 
 class WorkloadUpdate(_message.Message):
     __slots__ = ("workload", "removed")
@@ -291,9 +188,7 @@ class WorkloadUpdate(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     workload: Workload
     removed: str
-    def __init__(
-        self, workload: _Optional[_Union[Workload, _Mapping]] = ..., removed: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, workload: _Optional[_Union[Workload, _Mapping]] = ..., removed: _Optional[str] = ...) -> None: ...
 
 class Upstream(_message.Message):
     __slots__ = ("local_port", "host", "port")
@@ -303,24 +198,10 @@ class Upstream(_message.Message):
     local_port: int
     host: str
     port: int
-    def __init__(
-        self, local_port: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...
-    ) -> None: ...
+    def __init__(self, local_port: _Optional[int] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class Proxy(_message.Message):
-    __slots__ = (
-        "id",
-        "kind",
-        "workload",
-        "outbound_address",
-        "outbound_http_port",
-        "outbound_tcp_port",
-        "explicit_port",
-        "upstreams",
-        "inbound_port",
-        "held",
-        "outbound_auto_port",
-    )
+    __slots__ = ("id", "kind", "workload", "outbound_address", "outbound_http_port", "outbound_tcp_port", "explicit_port", "upstreams", "inbound_port", "held", "outbound_auto_port")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
@@ -343,20 +224,7 @@ class Proxy(_message.Message):
     inbound_port: int
     held: _containers.RepeatedCompositeFieldContainer[Held]
     outbound_auto_port: int
-    def __init__(
-        self,
-        id: _Optional[str] = ...,
-        kind: _Optional[str] = ...,
-        workload: _Optional[str] = ...,
-        outbound_address: _Optional[str] = ...,
-        outbound_http_port: _Optional[int] = ...,
-        outbound_tcp_port: _Optional[int] = ...,
-        explicit_port: _Optional[int] = ...,
-        upstreams: _Optional[_Iterable[_Union[Upstream, _Mapping]]] = ...,
-        inbound_port: _Optional[int] = ...,
-        held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...,
-        outbound_auto_port: _Optional[int] = ...,
-    ) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., workload: _Optional[str] = ..., outbound_address: _Optional[str] = ..., outbound_http_port: _Optional[int] = ..., outbound_tcp_port: _Optional[int] = ..., explicit_port: _Optional[int] = ..., upstreams: _Optional[_Iterable[_Union[Upstream, _Mapping]]] = ..., inbound_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., outbound_auto_port: _Optional[int] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("type_url", "name", "version")
@@ -366,9 +234,7 @@ class Held(_message.Message):
     type_url: str
     name: str
     version: str
-    def __init__(
-        self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class ProxyUpdate(_message.Message):
     __slots__ = ("proxy", "removed")
@@ -376,9 +242,7 @@ class ProxyUpdate(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     proxy: Proxy
     removed: str
-    def __init__(
-        self, proxy: _Optional[_Union[Proxy, _Mapping]] = ..., removed: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, proxy: _Optional[_Union[Proxy, _Mapping]] = ..., removed: _Optional[str] = ...) -> None: ...
 
 class Subscribe(_message.Message):
     __slots__ = ("proxy", "type_url", "names", "gone")
@@ -390,13 +254,7 @@ class Subscribe(_message.Message):
     type_url: str
     names: _containers.RepeatedScalarFieldContainer[str]
     gone: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        proxy: _Optional[str] = ...,
-        type_url: _Optional[str] = ...,
-        names: _Optional[_Iterable[str]] = ...,
-        gone: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, proxy: _Optional[str] = ..., type_url: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., gone: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Resource(_message.Message):
     __slots__ = ("type_url", "name", "version", "wire", "aliases", "refs", "security")
@@ -414,16 +272,7 @@ class Resource(_message.Message):
     aliases: _containers.RepeatedScalarFieldContainer[str]
     refs: _containers.RepeatedCompositeFieldContainer[Ref]
     security: bool
-    def __init__(
-        self,
-        type_url: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        version: _Optional[str] = ...,
-        wire: _Optional[bytes] = ...,
-        aliases: _Optional[_Iterable[str]] = ...,
-        refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...,
-        security: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., wire: _Optional[bytes] = ..., aliases: _Optional[_Iterable[str]] = ..., refs: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ..., security: _Optional[bool] = ...) -> None: ...
 
 class Ref(_message.Message):
     __slots__ = ("type_url", "name")
@@ -449,12 +298,7 @@ class Resources(_message.Message):
     proxy: str
     resources: _containers.RepeatedCompositeFieldContainer[Resource]
     removed: _containers.RepeatedCompositeFieldContainer[Removed]
-    def __init__(
-        self,
-        proxy: _Optional[str] = ...,
-        resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...,
-        removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ...,
-    ) -> None: ...
+    def __init__(self, proxy: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ...) -> None: ...
 
 class Standby(_message.Message):
     __slots__ = ("workload", "resources", "removed", "complete")
@@ -466,13 +310,7 @@ class Standby(_message.Message):
     resources: _containers.RepeatedCompositeFieldContainer[Resource]
     removed: _containers.RepeatedCompositeFieldContainer[Removed]
     complete: bool
-    def __init__(
-        self,
-        workload: _Optional[str] = ...,
-        resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...,
-        removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ...,
-        complete: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, workload: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[Removed, _Mapping]]] = ..., complete: _Optional[bool] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("proxy", "resources", "health")
@@ -482,12 +320,7 @@ class Status(_message.Message):
     proxy: str
     resources: _containers.RepeatedCompositeFieldContainer[ResourceStatus]
     health: ProxyHealth
-    def __init__(
-        self,
-        proxy: _Optional[str] = ...,
-        resources: _Optional[_Iterable[_Union[ResourceStatus, _Mapping]]] = ...,
-        health: _Optional[_Union[ProxyHealth, _Mapping]] = ...,
-    ) -> None: ...
+    def __init__(self, proxy: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[ResourceStatus, _Mapping]]] = ..., health: _Optional[_Union[ProxyHealth, _Mapping]] = ...) -> None: ...
 
 class ResourceStatus(_message.Message):
     __slots__ = ("type_url", "name", "version", "state", "error")
@@ -501,26 +334,10 @@ class ResourceStatus(_message.Message):
     version: str
     state: str
     error: str
-    def __init__(
-        self,
-        type_url: _Optional[str] = ...,
-        name: _Optional[str] = ...,
-        version: _Optional[str] = ...,
-        state: _Optional[str] = ...,
-        error: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
 class ProxyHealth(_message.Message):
-    __slots__ = (
-        "state",
-        "allocated_bytes",
-        "rss_bytes",
-        "certificate_expiry",
-        "envoy_version",
-        "restarts",
-        "pid",
-        "connected",
-    )
+    __slots__ = ("state", "allocated_bytes", "rss_bytes", "certificate_expiry", "envoy_version", "restarts", "pid", "connected")
     STATE_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -537,17 +354,7 @@ class ProxyHealth(_message.Message):
     restarts: int
     pid: int
     connected: bool
-    def __init__(
-        self,
-        state: _Optional[str] = ...,
-        allocated_bytes: _Optional[int] = ...,
-        rss_bytes: _Optional[int] = ...,
-        certificate_expiry: _Optional[int] = ...,
-        envoy_version: _Optional[str] = ...,
-        restarts: _Optional[int] = ...,
-        pid: _Optional[int] = ...,
-        connected: _Optional[bool] = ...,
-    ) -> None: ...
+    def __init__(self, state: _Optional[str] = ..., allocated_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., certificate_expiry: _Optional[int] = ..., envoy_version: _Optional[str] = ..., restarts: _Optional[int] = ..., pid: _Optional[int] = ..., connected: _Optional[bool] = ...) -> None: ...
 
 class Learned(_message.Message):
     __slots__ = ("proxy", "names")
@@ -555,9 +362,7 @@ class Learned(_message.Message):
     NAMES_FIELD_NUMBER: _ClassVar[int]
     proxy: str
     names: _containers.RepeatedCompositeFieldContainer[Ref]
-    def __init__(
-        self, proxy: _Optional[str] = ..., names: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...
-    ) -> None: ...
+    def __init__(self, proxy: _Optional[str] = ..., names: _Optional[_Iterable[_Union[Ref, _Mapping]]] = ...) -> None: ...
 
 class NamePort(_message.Message):
     __slots__ = ("number", "protocol")
@@ -577,13 +382,7 @@ class NameEntry(_message.Message):
     vip: str
     ports: _containers.RepeatedCompositeFieldContainer[NamePort]
     endpoints: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(
-        self,
-        host: _Optional[str] = ...,
-        vip: _Optional[str] = ...,
-        ports: _Optional[_Iterable[_Union[NamePort, _Mapping]]] = ...,
-        endpoints: _Optional[_Iterable[str]] = ...,
-    ) -> None: ...
+    def __init__(self, host: _Optional[str] = ..., vip: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[NamePort, _Mapping]]] = ..., endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Names(_message.Message):
     __slots__ = ("revision", "full", "entries", "removed", "epoch")
@@ -597,14 +396,7 @@ class Names(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[NameEntry]
     removed: _containers.RepeatedScalarFieldContainer[str]
     epoch: str
-    def __init__(
-        self,
-        revision: _Optional[int] = ...,
-        full: _Optional[bool] = ...,
-        entries: _Optional[_Iterable[_Union[NameEntry, _Mapping]]] = ...,
-        removed: _Optional[_Iterable[str]] = ...,
-        epoch: _Optional[str] = ...,
-    ) -> None: ...
+    def __init__(self, revision: _Optional[int] = ..., full: _Optional[bool] = ..., entries: _Optional[_Iterable[_Union[NameEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., epoch: _Optional[str] = ...) -> None: ...
 
 class Query(_message.Message):
     __slots__ = ("id", "proxy", "path")
@@ -614,9 +406,7 @@ class Query(_message.Message):
     id: int
     proxy: str
     path: str
-    def __init__(
-        self, id: _Optional[int] = ..., proxy: _Optional[str] = ..., path: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., proxy: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
 
 class QueryReply(_message.Message):
     __slots__ = ("id", "status", "body")
@@ -626,9 +416,7 @@ class QueryReply(_message.Message):
     id: int
     status: int
     body: bytes
-    def __init__(
-        self, id: _Optional[int] = ..., status: _Optional[int] = ..., body: _Optional[bytes] = ...
-    ) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class Mesh(_message.Message):
     __slots__ = ("trust_domain", "bundle_pem", "drain_time_s")
@@ -638,9 +426,4 @@ class Mesh(_message.Message):
     trust_domain: str
     bundle_pem: bytes
     drain_time_s: float
-    def __init__(
-        self,
-        trust_domain: _Optional[str] = ...,
-        bundle_pem: _Optional[bytes] = ...,
-        drain_time_s: _Optional[float] = ...,
-    ) -> None: ...
+    def __init__(self, trust_domain: _Optional[str] = ..., bundle_pem: _Optional[bytes] = ..., drain_time_s: _Optional[float] = ...) -> None: ...
