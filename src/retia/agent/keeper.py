@@ -578,11 +578,11 @@ class Keeper:
             self._stopping_since = now
             for name in [n for n, p in self._processes.items() if p.due]:
                 del self._processes[name]
-            if self._clients:
-                self._broadcast({"event": "shutdown"})
-            elif WORKER in self._processes:
-                self._signal(self._processes[WORKER], signal.SIGTERM)
+            self._broadcast({"event": "shutdown"})
         worker = self._processes.get(WORKER)
+        if worker is not None and not self._clients:
+            # Nobody has heard of the end: it hangs, or has not begun.
+            self._signal(worker, signal.SIGTERM)
         if worker is not None and not worker.kill_at and now - self._stopping_since > WORKER_SHUTDOWN_S:
             worker.kill_at = now
         if worker is None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC220, ASYNC240 (starting a program and looking at a folder take no time)
 """The main path under eBPF capture: names, shared ports, hidden ports, health checks, kills."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110, ASYNC240 (what is waited for is outside this process; files are small)
 """What the agent keeps on disk: it comes back, and a bad disk harms nothing that runs."""
 
 from __future__ import annotations
