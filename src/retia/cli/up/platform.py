@@ -256,8 +256,10 @@ class Platform:
 
 
 def _last_words(log: Path) -> str:
-    lines = [line for line in last_lines(log, 5) if line.strip()]
-    return f": {lines[-1].strip()[:300]}" if lines else ""
+    """The last line with words in it: the frames around a traceback have none."""
+    lines = [line.strip(" |+-") for line in last_lines(log, 5)]
+    words = [line for line in lines if line]
+    return f": {words[-1][:300]}" if words else ""
 
 
 def _read_index(path: Path) -> int | None:
