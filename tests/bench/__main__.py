@@ -58,7 +58,9 @@ def main() -> int:
 
 def _measure(group: Group, chosen: frozenset[str], quick: bool) -> list[Figure]:
     begin = time.monotonic()
-    print(f"measuring {', '.join(name for name in group.rows if name in chosen)}", file=sys.stderr, flush=True)
+    print(
+        f"measuring {', '.join(name for name in group.rows if name in chosen)}", file=sys.stderr, flush=True
+    )
     with tempfile.TemporaryDirectory(prefix="retia-bench-") as folder:
         try:
             return group.measure(Run(Path(folder), quick), chosen)

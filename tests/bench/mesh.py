@@ -23,7 +23,7 @@ from typing import Any
 
 from retia._generated import agent_pb2 as pb
 from retia.api.client import Client, ClientError
-from retia.api.local import AgentInfo, Info, LocalClient, Proxies, ProxyList, Workloads, WorkloadList
+from retia.api.local import AgentInfo, Info, LocalClient, Proxies, ProxyList, WorkloadList, Workloads
 from retia.control.remembered import Remembered
 from retia.sources.sqlite import SqliteStore
 from tests.bench.machine import memory_bytes
@@ -84,7 +84,7 @@ class Mesh:
         return None
 
     def sidecar_memory(self, workload: str) -> dict[str, int | None]:
-        """Bytes: what Envoy has allocated, RSS, PSS, and its cgroup's memory (``None``: not accounted here)."""
+        """Bytes: what Envoy has allocated, RSS, PSS, its cgroup's memory (``None``: not accounted)."""
         proxy = self.pids()[workload][1]
         memory = memory_bytes(proxy)
         cgroup = self.cgroup(proxy)
@@ -127,7 +127,7 @@ class Caller:
 
     def get(self, host: str, port: int = PORT) -> dict[str, float]:
         """``total_ms`` from looking the name up to the last byte, its parts, and ``status``."""
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{host} {port}\n")
         self._process.stdin.flush()
         return dict(json.loads(self._process.stdout.readline()))
@@ -179,7 +179,9 @@ def mesh_file(path: Path, services: Sequence[Service]) -> Path:
     return path
 
 
-def backend_service(name: str, program: Path, protocol: str = "http", *, inbound_http: bool = False) -> Service:
+def backend_service(
+    name: str, program: Path, protocol: str = "http", *, inbound_http: bool = False
+) -> Service:
     annotations = {"retia.dev/inbound": "http"} if inbound_http else {}
     return Service(name, f"{program} 0.0.0.0 ${{port:{PORT}}}", protocol, annotations)
 

@@ -42,8 +42,8 @@ def _connect(run: Run) -> list[Figure]:
 
 GROUP = Group(
     {
-        "fan-out": "one endpoint of 50 goes or comes back; as many connections as streams, all to one controller "
-        "process, each acknowledging; the clients share the machine with it",
+        "fan-out": "one endpoint of 50 goes or comes back; a connection a stream, all to one controller "
+        "process on a core of its own, each acknowledging; the clients (raw HTTP/2) are on the other cores",
         "connect": "connect() alone, in a captured cgroup over the same outside, alternating; to a service "
         "(redirected) and to what is not in the mesh (untouched)",
     },

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.bench.machine import free_ports, native, pin, tool
 from tests.bench.mesh import PORT, Mesh, Service, backend_service, mesh
@@ -83,7 +82,8 @@ def _row(run: Run, row: str, own: Pair) -> Iterator[Figure]:
 def measure_rows(run: Run, wanted: frozenset[str]) -> list[Figure]:
     if tool("wrk") is None:
         return [
-            Figure(row, "all", None, "ratio", note="wrk is not installed: apt-get install wrk") for row in wanted
+            Figure(row, "all", None, "ratio", note="wrk is not installed: apt-get install wrk")
+            for row in wanted
         ]
     figures: list[Figure] = []
     with _mesh(run) as (running, ports):
@@ -96,14 +96,14 @@ def measure_rows(run: Run, wanted: frozenset[str]) -> list[Figure]:
 
 
 _HOW = (
-    "both pairs under load at once, core 0: generators and first proxies, core 1: second proxies and backends; "
+    "both pairs under load at once, core 0: generators and first proxies, core 1: second ones and backends; "
     f"busy: wrk with 16 connections, low: 1,500 requests a second; median of {REPEATS} ratios"
 )
 
 GROUP = Group(
     {
-        "pair-http": f"CPU a request of two sidecars, the inbound one parsing HTTP, over that of a peer: {_HOW}",
-        "pair-l4": f"the same with the default inbound side, which passes bytes after TLS and identity: {_HOW}",
+        "pair-http": f"CPU a request of two sidecars, the inbound one parsing HTTP, over a peer's: {_HOW}",
+        "pair-l4": f"the same with the default inbound side, which passes bytes after TLS: {_HOW}",
         "pair-tcp": f"the same on a port of protocol tcp: {_HOW}",
     },
     measure_rows,

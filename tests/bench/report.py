@@ -82,7 +82,10 @@ def render(results: Results, rows: dict[str, str], page: Path) -> None:
 def _body(results: Results, rows: dict[str, str]) -> str:
     figures = sorted(results.figures, key=lambda f: list(rows).index(f["row"]) if f["row"] in rows else 99)
     lines = [f"Measured on {_machines(figures)}.", ""]
-    lines += ["| row | what | measured | at most | met | range and sizes | date |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "| row | what | measured | at most | met | range and sizes | date |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [_line(f) for f in figures]
     lines += ["", "| row | how |", "|---|---|"]
     lines += [f"| {name} | {how} |" for name, how in rows.items()]

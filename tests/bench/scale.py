@@ -60,13 +60,13 @@ def measure_rows(run: Run, wanted: frozenset[str]) -> list[Figure]:
     for size in sizes:
         figures += _at_size(run, wanted, size, last=size == sizes[-1])
     if "sidecar-memory" in wanted:
-        allocated = [f.value for f in figures if f.row == "sidecar-memory" and f.what.startswith("allocated,")]
+        allocated = [
+            f.value for f in figures if f.row == "sidecar-memory" and f.what.startswith("allocated,")
+        ]
         found = [value for value in allocated if value is not None]
         spread = round(100 * (max(found) / min(found) - 1), 1)
         details = {"services": list(sizes)}
-        figures.append(
-            Figure("sidecar-memory", "difference between the sizes", spread, "%", 10.0, details)
-        )
+        figures.append(Figure("sidecar-memory", "difference between the sizes", spread, "%", 10.0, details))
     return figures
 
 
@@ -100,12 +100,16 @@ def _sidecars(running: Mesh, client: str, size: int) -> list[Figure]:
     kinds = {f"{kind}_mb": _mb(value) for kind, value in memory.items()}
     details = {"services": size, "used": USED, **kinds}
     row = "sidecar-memory"
-    figures = [Figure(row, f"allocated, mesh of {size:,} services", kinds["allocated_mb"], "MB", 12.0, details)]
+    figures = [
+        Figure(row, f"allocated, mesh of {size:,} services", kinds["allocated_mb"], "MB", 12.0, details)
+    ]
     if size == SIZES[0]:
         every = [running.sidecar_memory(w) for w in running.pids() if w != client]
         sums = {f"{kind}_mb": _sum_mb([m[kind] for m in every]) for kind in memory}
         details = {"services": size, "sidecars": len(every), **sums}
-        figures.append(Figure(row, f"PSS of {len(every)} sidecars of one host", sums["pss_mb"], "MB", None, details))
+        figures.append(
+            Figure(row, f"PSS of {len(every)} sidecars of one host", sums["pss_mb"], "MB", None, details)
+        )
     return figures
 
 
@@ -174,7 +178,7 @@ def _one_change(running: Mesh, size: int, changes: int) -> list[Figure]:
 
 
 def _acked(api: Any, proxies: int, before: dict[tuple[str, str], str]) -> dict[tuple[str, str], str] | None:
-    """The version of each of the object's resources at each proxy, once all have ACKed others than ``before``."""
+    """The object's resources at each proxy by version, once all have ACKed others than ``before``."""
     delivery = api.delivery("VirtualService", "default", "s0")
     held = {(p.proxy, p.resource): p.wanted for p in delivery.proxies if p.state == "acked"}
     changed = {key for key, version in held.items() if before.get(key) != version}
@@ -247,12 +251,13 @@ def _ms(seconds: list[float]) -> float:
 
 GROUP = Group(
     {
-        "sidecar-memory": f"`/memory` of the Envoy of a workload that has called {USED} services; RSS and PSS from the kernel",
+        "sidecar-memory": f"`/memory` of the Envoy of a workload that has called {USED} services; RSS and "
+        "PSS from the kernel",
         "agent-memory": "RSS of the agent's two processes, pages shared between them counted twice",
-        "one-change": "a VirtualService's timeout changes; from the start of the API call until its delivery status says "
-        "ACKed at every proxy that has used the host; counters of the controller",
-        "first-request": f"{FRESH - 1} services, each request with its name lookup and a connection of its own; "
-        "the difference of the medians of first and third requests",
+        "one-change": "a VirtualService's timeout changes; from the start of the API call until its delivery "
+        "status says ACKed at every proxy that has used the host; counters of the controller",
+        "first-request": f"{FRESH - 1} services, each request with its name lookup and a connection of its "
+        "own; the difference of the medians of first and third requests",
     },
     measure_rows,
 )
