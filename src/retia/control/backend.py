@@ -412,6 +412,7 @@ def counters(core: Core) -> dict[str, float]:
         "resources_recomputed": engine.counters.resources_built,
         "queries_run": engine.counters.queries_run,
         "cache_hits": engine.counters.hits,
+        "snapshot_failures": pipeline.failures,
         "build_failures": engine.counters.failures,
         "resources_cached": engine.size,
         "names": len(core.names),

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from retia.control.hub import Hub
 from retia.model.mesh import Proxy
 from retia.model.resource import Name, Resource, TypeUrl
 from retia.xds.cache import LISTED, Engine
 from retia.xds.stream import NAME_LIMIT
 from retia.xds.wire import ABSENT_VERSION, PLACEHOLDER, aliased
+
+_log = structlog.get_logger("retia.control.feed")
 
 BATCH_BYTES = 512 * 1024
 BATCH_NAMES = 256
@@ -136,7 +140,11 @@ class Feed:
             if not self._dirty or delivery.size_bytes >= BATCH_BYTES:
                 break
             name = next(iter(self._dirty))
-            self._look(name, self._dirty.pop(name), delivery)
+            force = self._dirty.pop(name)
+            try:
+                self._look(name, force, delivery)
+            except Exception:  # noqa: BLE001 - one broken name must not stop the others
+                _log.exception("a resource could not be made", resource=str(name), proxy=self.proxy.id)
         return delivery
 
     # -- one name ------------------------------------------------------------------------------------------

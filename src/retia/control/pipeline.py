@@ -38,6 +38,7 @@ class PipelineCounters:
     facts_changed: int = 0
     names_affected: int = 0
     notified: int = 0
+    failures: int = 0
     last_s: float = 0.0
     """How long the last snapshot took."""
 
@@ -74,7 +75,11 @@ class Pipeline:
         trim_at = time.monotonic() + TRIM_EVERY_S
         while True:
             if await self._wake.wait(timeout_s=TRIM_EVERY_S):
-                await self.cycle()
+                try:
+                    await self.cycle()
+                except Exception:  # noqa: BLE001 - the mesh goes on with what it has
+                    self.counters.failures += 1
+                    _log.exception("a change could not be taken")
                 await asyncio.sleep(self._debounce_s)
             if time.monotonic() >= trim_at:
                 self.engine.trim(self._hub.names)

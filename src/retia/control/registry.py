@@ -141,6 +141,8 @@ class Registry:
         else:
             state.hello = message
         state.connected = True
+        if message.agent_time:
+            state.clock_skew_s = message.agent_time - self._clock.now()
         self.seen(message.host)
         self._remembered.put_host(message)
         refused: list[str] = []

@@ -10,6 +10,7 @@ The certificate says which host is speaking, and only of that host may it speak.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -64,6 +65,12 @@ def host_of(peer: Any, trust_domain: str) -> str:
     if not isinstance(identity, HostIdentity):
         raise GRPCError(Status.UNAUTHENTICATED, "a host's certificate is needed; join first")
     return str(identity.host)
+
+
+def certificate_expiry(peer: Any) -> float:
+    """Until when the certificate is valid that opened the connection, in seconds since 1970; 0: unknown."""
+    until = (peer.cert() or {}).get("notAfter", "")
+    return float(ssl.cert_time_to_seconds(until)) if until else 0.0
 
 
 class _Copy:
@@ -136,12 +143,13 @@ class AgentSession:
 
     # -- life ----------------------------------------------------------------------------------------------
 
-    async def run(self, carrier: Any, hello: Message) -> None:
+    async def run(self, carrier: Any, hello: Message, certificate_expiry: float = 0.0) -> None:
         """Until the stream ends, the session is replaced, or the task is cancelled."""
         self.protocol = min(hello.protocol or 1, PROTOCOL)
         self._core.registry.on_proxy.append(self._on_proxy)
         try:
             self._greet(hello)
+            self._core.registry.hosts[self.host].certificate_expiry = certificate_expiry
             await self._send(carrier, self._welcome())
             await self._serve(carrier)
         finally:
@@ -459,7 +467,7 @@ class Gateway:
         session = sessions[host] = AgentSession(self._core, host)
         _log.info("an agent has connected", host=host, software=first.hello.software)
         try:
-            await session.run(carrier, first.hello)
+            await session.run(carrier, first.hello, certificate_expiry(carrier.peer))
         finally:
             if sessions.get(host) is session:
                 del sessions[host]

@@ -35,6 +35,8 @@ class Model:
         assert len(names) == len(set(names)), "a name twice in one response"
         if any(BAD.encode() in r.wire for r in response.resources):
             return "one of them is bad"
+        if response.type is VHDS and self.overlap(response):
+            return "two of them have one domain"
         held = self.held[response.type]
         for name in response.removed:
             held.pop(name, None)
@@ -45,6 +47,17 @@ class Model:
             for alias in (resource.name, *resource.aliases):
                 self.unanswered.discard((response.type, alias))
         return ""
+
+    def overlap(self, response: Response) -> bool:
+        """Whether two virtual hosts would have one domain; what only a request named is no domain."""
+        after = {n: r for n, r in self.held[VHDS].items() if n not in response.removed}
+        after |= {r.name: r for r in response.resources if r.exists}
+        domains = [d for r in after.values() if r.exists for d in DOMAINS[r.version]]
+        return len(domains) != len(set(domains))
+
+
+DOMAINS: dict[str, tuple[str, ...]] = {}
+"""The domains of virtual hosts, by version."""
 
 
 class Conversation(RuleBasedStateMachine):
@@ -74,10 +87,21 @@ class Conversation(RuleBasedStateMachine):
             to = (Name(EDS, name),)
         else:
             to = tuple(Name(CDS, r) for r in sorted(refs)) if type_url is VHDS else ()
-        resource = encode(type_url, Built(keys[0], content.encode(), keys[1:], to))
+        resource = encode(type_url, Built(keys[0], f"{keys} {content}".encode(), keys[1:], to))
+        DOMAINS[resource.version] = keys
         for key in keys:
             self.resources[Name(type_url, key)] = resource
         self.changed(type_url, keys)
+
+    @rule(name=st.sampled_from(NAMES))
+    def put_apart(self, name: str) -> None:
+        """Each spelling of a host becomes a host of its own."""
+        keys = spellings(VHDS, name)
+        for key in keys:
+            resource = encode(VHDS, Built(key, f"{key} alone".encode(), (key,)))
+            DOMAINS[resource.version] = (key,)
+            self.resources[Name(VHDS, key)] = resource
+        self.changed(VHDS, keys)
 
     @rule(type_url=st.sampled_from(TYPES), name=st.sampled_from(NAMES))
     def drop(self, type_url: TypeUrl, name: str) -> None:
