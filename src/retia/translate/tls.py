@@ -26,6 +26,9 @@ _TLS_1_3 = common_pb2.TlsParameters.TLSv1_3
 MAX_SESSION_KEYS = 32
 """Sessions kept for resumption: with 1 (Envoy's default) 63 % of handshakes resume, with 32 nearly all."""
 
+NOBODY = "spiffe://invalid/nobody"
+"""The name of no certificate: ``invalid`` is no trust domain (RFC 2606)."""
+
 _RAW_PARTS = pb.packed(raw_buffer_pb2.RawBuffer())
 
 
@@ -36,12 +39,16 @@ def raw_buffer(socket: Any) -> None:
 
 
 def mesh_client(socket: Any, server_name: str, identities: Iterable[str], alpn: str) -> None:
-    """Fill a ``TransportSocket``: mutual TLS to a peer that has one of exactly these identities."""
+    """Fill a ``TransportSocket``: mutual TLS to a peer that has one of exactly these identities.
+
+    With none known nobody is accepted: a list without names would accept every certificate of the mesh, in the
+    moment when a service's first endpoint is there and its name isn't yet.
+    """
     context = tls_pb2.UpstreamTlsContext()
     common = context.common_tls_context
     _mesh_common(common, alpn)
     sans = common.combined_validation_context.default_validation_context.match_typed_subject_alt_names
-    for identity in identities:
+    for identity in tuple(identities) or (NOBODY,):
         san = sans.add()
         san.san_type = _URI
         san.matcher.exact = identity
