@@ -24,6 +24,7 @@
 #define SOCK_DGRAM 2
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define TCP_CLOSE 7
 #define TCP_LISTEN 10
 
 #define host_to_net16(x) __builtin_bswap16(x)
@@ -45,6 +46,7 @@ HELPER(__u64, bpf_skb_ancestor_cgroup_id, struct __sk_buff *skb, int level) =
 	(void *)BPF_FUNC_skb_ancestor_cgroup_id;
 HELPER(__u64, bpf_sk_cgroup_id, void *sk) = (void *)BPF_FUNC_sk_cgroup_id;
 HELPER(__u64, bpf_sk_ancestor_cgroup_id, void *sk, int level) = (void *)BPF_FUNC_sk_ancestor_cgroup_id;
+HELPER(__u64, bpf_get_socket_cookie, void *ctx) = (void *)BPF_FUNC_get_socket_cookie;
 HELPER(void *, bpf_sk_storage_get, void *map, void *sk, void *value, __u64 flags) =
 	(void *)BPF_FUNC_sk_storage_get;
 HELPER(struct bpf_sock *, bpf_sk_lookup_tcp, void *ctx, struct bpf_sock_tuple *tuple, __u32 size,

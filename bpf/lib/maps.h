@@ -68,6 +68,15 @@ struct slot {
 	struct address_port original;
 };
 
+/* Where one socket that goes to the proxy was going; IPv4 addresses stand in the last word. */
+struct peer {
+	__u64 cookie; /* 0: free */
+	__u32 address[4];
+	struct tuple tuple; /* the connection to the proxy, once it is begun */
+	__u16 port;
+	__u16 zero;
+};
+
 struct settings {
 	__u32 v6only; /* net.ipv6.bindv6only: what a new IPv6 socket starts with */
 	__u32 zero;
@@ -167,6 +176,14 @@ struct {
 	MAP_TYPE(key, struct tuple);
 	MAP_TYPE(value, struct address_port);
 } originals SEC(".maps");
+
+/* By socket cookie; see peers.h. */
+struct {
+	MAP_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	MAP_NUMBER(max_entries, 65536);
+	MAP_TYPE(key, __u32);
+	MAP_TYPE(value, struct peer);
+} peers SEC(".maps");
 
 struct {
 	MAP_NUMBER(type, BPF_MAP_TYPE_SK_STORAGE);

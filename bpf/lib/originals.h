@@ -1,4 +1,4 @@
-/* Where a connection was going: written when its SYN comes in, read when the proxy asks.
+/* Where a connection was going: written before its SYN is sent, read when the proxy asks.
  *
  * A hash map would take a lock for each connection, the dearest part of a captured connect() (1.1 us of 30 where
  * it was measured). So the usual case, a client at the workload's own address, takes a slot of an array: free, or
@@ -54,6 +54,25 @@ INLINE void put_original(const struct tuple *tuple, const struct address_port *o
 		}
 	}
 	bpf_map_update_elem(&originals, tuple, original, BPF_ANY);
+}
+
+/* Whether a destination has been put. */
+INLINE int has_original(const struct tuple *tuple)
+{
+	struct slot *slot = slot_of(tuple);
+
+	if (slot && *(volatile __u64 *)&slot->key == (slot_key(tuple) | SLOT_READY))
+		return 1;
+	return bpf_map_lookup_elem(&originals, tuple) != NULL;
+}
+
+/* Free the slot of a connection that the proxy will not ask about: it came to nothing. */
+INLINE void drop_original(const struct tuple *tuple)
+{
+	struct slot *slot = slot_of(tuple);
+
+	if (slot)
+		__sync_val_compare_and_swap(&slot->key, slot_key(tuple) | SLOT_READY, SLOT_FREE);
 }
 
 /* 1 and the destination, or 0. May be asked again. */

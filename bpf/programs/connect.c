@@ -4,6 +4,8 @@
  * listens; everything else is untouched. The workload sees the peer that it asked for.
  */
 #include "../lib/member.h"
+#include "../lib/originals.h"
+#include "../lib/peers.h"
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -117,23 +119,62 @@ INLINE void forget(struct bpf_sock_addr *ctx)
 
 	if (state)
 		state->flags &= ~(SOCKET_REDIRECTED | SOCKET_RENAMED);
+	if (ctx->protocol == IPPROTO_TCP)
+		release_peer(bpf_get_socket_cookie(ctx));
 }
 
-/* Notes the peer that was asked for; 0 if there is no memory for it. */
-INLINE struct socket_state *remember(struct bpf_sock_addr *ctx, enum verdict verdict)
+struct words {
+	__u32 word[4];
+};
+
+/* Notes the peer that was asked for in the socket's storage; 0 if there is no memory for it. */
+INLINE int remember(struct bpf_sock_addr *ctx, enum verdict verdict, const struct words *peer)
 {
 	struct socket_state *state;
 
 	state = bpf_sk_storage_get(&sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)
-		return NULL;
+		return 0;
+	state->peer[0] = peer->word[0];
+	state->peer[1] = peer->word[1];
+	state->peer[2] = peer->word[2];
+	state->peer[3] = peer->word[3];
 	state->peer_port = ctx->user_port;
 	state->flags |= SOCKET_RENAMED;
 	if (verdict == TO_PROXY)
 		state->flags |= SOCKET_REDIRECTED;
 	else
 		state->flags &= ~SOCKET_REDIRECTED;
-	return state;
+	return 1;
+}
+
+/* The same for a TCP socket: the way to the proxy, which is gone often, has a place that costs less. */
+INLINE int remember_tcp(struct bpf_sock_addr *ctx, enum verdict verdict, const struct words *peer)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct peer *place;
+
+	if (verdict != TO_PROXY) {
+		release_peer(cookie);
+		return remember(ctx, verdict, peer);
+	}
+	place = take_peer(cookie);
+	if (!place)
+		return remember(ctx, verdict, peer);
+	place->address[0] = peer->word[0];
+	place->address[1] = peer->word[1];
+	place->address[2] = peer->word[2];
+	place->address[3] = peer->word[3];
+	place->port = ctx->user_port;
+	place->tuple.server = 0;
+	return 1;
+}
+
+INLINE int note_peer(struct bpf_sock_addr *ctx, enum verdict verdict, const struct words *peer)
+{
+	if (ctx->protocol == IPPROTO_TCP)
+		return remember_tcp(ctx, verdict, peer);
+	return remember(ctx, verdict, peer);
 }
 
 INLINE void bind_source4(struct bpf_sock_addr *ctx, __u32 address)
@@ -155,7 +196,7 @@ INLINE void bind_source6(struct bpf_sock_addr *ctx, __u32 address)
 INLINE int connect4(struct bpf_sock_addr *ctx)
 {
 	struct member *workload;
-	struct socket_state *state;
+	struct words peer = {};
 	struct target target = {.address = ctx->user_ip4, .port = ctx->user_port};
 	enum verdict verdict;
 
@@ -180,10 +221,9 @@ INLINE int connect4(struct bpf_sock_addr *ctx)
 		forget(ctx);
 		return ALLOW;
 	}
-	state = remember(ctx, verdict);
-	if (!state)
+	peer.word[3] = ctx->user_ip4;
+	if (!note_peer(ctx, verdict, &peer))
 		return REFUSE;
-	state->peer[3] = ctx->user_ip4;
 	if (verdict == TO_PROXY)
 		bind_source4(ctx, workload->address);
 	ctx->user_ip4 = target.address;
@@ -224,7 +264,7 @@ INLINE __u16 v6_listener(struct bpf_sock_addr *ctx, struct member *workload)
 INLINE int connect6(struct bpf_sock_addr *ctx)
 {
 	struct member *workload;
-	struct socket_state *state;
+	struct words peer;
 	struct target target = {.address = ctx->user_ip6[3], .port = ctx->user_port};
 	int mapped = is_mapped(ctx), local = is_v6_loopback(ctx);
 	enum verdict verdict = PASS;
@@ -257,13 +297,12 @@ INLINE int connect6(struct bpf_sock_addr *ctx)
 		forget(ctx);
 		return ALLOW;
 	}
-	state = remember(ctx, verdict);
-	if (!state)
+	peer.word[0] = ctx->user_ip6[0];
+	peer.word[1] = ctx->user_ip6[1];
+	peer.word[2] = ctx->user_ip6[2];
+	peer.word[3] = ctx->user_ip6[3];
+	if (!note_peer(ctx, verdict, &peer))
 		return REFUSE;
-	state->peer[0] = ctx->user_ip6[0];
-	state->peer[1] = ctx->user_ip6[1];
-	state->peer[2] = ctx->user_ip6[2];
-	state->peer[3] = ctx->user_ip6[3];
 	if (port) {
 		ctx->user_port = port;
 		return ALLOW;
@@ -286,7 +325,7 @@ INLINE int connect6(struct bpf_sock_addr *ctx)
 INLINE int sendmsg4(struct bpf_sock_addr *ctx)
 {
 	struct member *workload;
-	struct socket_state *state;
+	struct words peer = {};
 	struct target target = {.address = ctx->user_ip4, .port = ctx->user_port};
 
 	if (ctx->user_port != DNS_PORT || !ctx->sk)
@@ -294,13 +333,10 @@ INLINE int sendmsg4(struct bpf_sock_addr *ctx)
 	workload = current_workload();
 	if (!workload || decide_udp(workload, &target) == PASS)
 		return ALLOW;
-	state = remember(ctx, REWRITE);
-	if (!state)
+	peer.word[2] = host_to_net32(0xffff);
+	peer.word[3] = ctx->user_ip4;
+	if (!remember(ctx, REWRITE, &peer))
 		return REFUSE;
-	state->peer[0] = 0;
-	state->peer[1] = 0;
-	state->peer[2] = host_to_net32(0xffff);
-	state->peer[3] = ctx->user_ip4;
 	ctx->user_ip4 = target.address;
 	BARRIER();
 	ctx->user_port = target.port;
@@ -317,24 +353,24 @@ INLINE struct socket_state *renamed(struct bpf_sock_addr *ctx)
 	return state && state->flags & SOCKET_RENAMED ? state : NULL;
 }
 
-INLINE void show_peer4(struct bpf_sock_addr *ctx, struct socket_state *state)
+INLINE void show4(struct bpf_sock_addr *ctx, __u32 address, __u16 port)
 {
-	ctx->user_ip4 = state->peer[3];
+	ctx->user_ip4 = address;
 	BARRIER();
-	ctx->user_port = state->peer_port;
+	ctx->user_port = port;
 }
 
-INLINE void show_peer6(struct bpf_sock_addr *ctx, struct socket_state *state)
+INLINE void show6(struct bpf_sock_addr *ctx, const __u32 *address, __u16 port)
 {
-	ctx->user_ip6[0] = state->peer[0];
+	ctx->user_ip6[0] = address[0];
 	BARRIER();
-	ctx->user_ip6[1] = state->peer[1];
+	ctx->user_ip6[1] = address[1];
 	BARRIER();
-	ctx->user_ip6[2] = state->peer[2];
+	ctx->user_ip6[2] = address[2];
 	BARRIER();
-	ctx->user_ip6[3] = state->peer[3];
+	ctx->user_ip6[3] = address[3];
 	BARRIER();
-	ctx->user_port = state->peer_port;
+	ctx->user_port = port;
 }
 
 /* Whether a datagram came from the workload's DNS. */
@@ -366,7 +402,7 @@ SEC("cgroup/recvmsg4") int retia_recvmsg4(struct bpf_sock_addr *ctx)
 	struct socket_state *state = renamed(ctx);
 
 	if (state && is_from_dns(ctx, ctx->user_ip4))
-		show_peer4(ctx, state);
+		show4(ctx, state->peer[3], state->peer_port);
 	return 1;
 }
 
@@ -375,24 +411,91 @@ SEC("cgroup/recvmsg6") int retia_recvmsg6(struct bpf_sock_addr *ctx)
 	struct socket_state *state = renamed(ctx);
 
 	if (state && is_mapped(ctx) && is_from_dns(ctx, ctx->user_ip6[3]))
-		show_peer6(ctx, state);
+		show6(ctx, state->peer, state->peer_port);
 	return 1;
 }
 
 SEC("cgroup/getpeername4") int retia_getpeername4(struct bpf_sock_addr *ctx)
 {
-	struct socket_state *state = renamed(ctx);
+	struct peer *peer = peer_of(bpf_get_socket_cookie(ctx));
+	struct socket_state *state;
 
+	if (peer) {
+		show4(ctx, peer->address[3], peer->port);
+		return 1;
+	}
+	state = renamed(ctx);
 	if (state)
-		show_peer4(ctx, state);
+		show4(ctx, state->peer[3], state->peer_port);
 	return 1;
 }
 
 SEC("cgroup/getpeername6") int retia_getpeername6(struct bpf_sock_addr *ctx)
 {
-	struct socket_state *state = renamed(ctx);
+	struct peer *peer = peer_of(bpf_get_socket_cookie(ctx));
+	struct socket_state *state;
 
+	if (peer) {
+		show6(ctx, peer->address, peer->port);
+		return 1;
+	}
+	state = renamed(ctx);
 	if (state)
-		show_peer6(ctx, state);
+		show6(ctx, state->peer, state->peer_port);
+	return 1;
+}
+
+INLINE void publish(struct bpf_sock_ops *ops)
+{
+	struct peer *peer = peer_of(bpf_get_socket_cookie(ops));
+	struct address_port original = {};
+	struct socket_state *state;
+	struct tuple tuple = {};
+
+	if (peer) {
+		original.address = peer->address[3];
+		original.port = peer->port;
+	} else {
+		if (!ops->sk)
+			return;
+		state = bpf_sk_storage_get(&sockets, ops->sk, NULL, 0);
+		if (!state || !(state->flags & SOCKET_REDIRECTED))
+			return;
+		original.address = state->peer[3];
+		original.port = state->peer_port;
+	}
+	tuple.client = ops->local_ip4;
+	tuple.server = ops->remote_ip4;
+	tuple.client_port = host_to_net16(ops->local_port);
+	tuple.server_port = ops->remote_port >> 16;
+	if (peer)
+		peer->tuple = tuple;
+	put_original(&tuple, &original);
+}
+
+/* Called when the source port is known and the SYN is not yet sent. */
+SEC("sockops") int retia_sockops(struct bpf_sock_ops *ops)
+{
+	if (ops->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		publish(ops);
+	return 1;
+}
+
+SEC("cgroup/sock_release") int retia_sock_release(struct bpf_sock *sk)
+{
+	__u64 cookie;
+	struct peer *peer;
+	struct tuple tuple;
+
+	if (sk->protocol != IPPROTO_TCP)
+		return 1;
+	cookie = bpf_get_socket_cookie(sk);
+	peer = peer_of(cookie);
+	if (!peer)
+		return 1;
+	tuple = peer->tuple;
+	if (sk->state == TCP_CLOSE && tuple.server)
+		drop_original(&tuple);
+	release_peer(cookie);
 	return 1;
 }

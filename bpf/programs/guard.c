@@ -38,8 +38,6 @@ struct sender {
 	__u64 cgroup;
 	__u32 role;
 	__u32 address;
-	__u32 redirected;
-	struct address_port original;
 };
 
 /* One packet that opens something. */
@@ -54,18 +52,11 @@ struct opening {
 INLINE void describe(struct bpf_sock *sk, struct sender *sender)
 {
 	struct member *member = owner_of(sk, &sender->cgroup);
-	struct socket_state *state;
 
 	if (!member)
 		return;
 	sender->role = member->role;
 	sender->address = member->address;
-	state = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (state && state->flags & SOCKET_REDIRECTED) {
-		sender->redirected = 1;
-		sender->original.address = state->peer[3];
-		sender->original.port = state->peer_port;
-	}
 }
 
 INLINE int is_granted(struct sender *sender, __u32 address)
@@ -97,10 +88,9 @@ INLINE int may_enter_proxy(struct opening *opening, struct sender *sender)
 		.server_port = opening->server_port,
 	};
 
-	if (sender->role != ROLE_WORKLOAD || sender->address != opening->server || !sender->redirected)
+	if (sender->role != ROLE_WORKLOAD || sender->address != opening->server)
 		return DROP;
-	put_original(&key, &sender->original);
-	return PASS;
+	return has_original(&key) ? PASS : DROP;
 }
 
 INLINE int decide(struct member *receiver, struct opening *opening, struct sender *sender)

@@ -40,6 +40,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "cgroup_skb/ingress": Kind(8, 0, Place.ROOT),
+    "cgroup/sock_release": Kind(9, 34, Place.WORKLOADS),
+    "sockops": Kind(13, 3, Place.WORKLOADS),
     "cgroup/bind4": Kind(18, 8, Place.WORKLOADS),
     "cgroup/bind6": Kind(18, 9, Place.WORKLOADS),
     "cgroup/connect4": Kind(18, 10, Place.WORKLOADS),

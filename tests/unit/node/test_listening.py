@@ -65,7 +65,8 @@ def test_proc_is_parsed(tmp_path: Path) -> None:
     )
     none = "0" * 32
     (tmp_path / "tcp6").write_text(
-        f"{head}   0: {none}:0051 {none}:0000 0A 0\n   1: 0000000000000000FFFF00000900417F:0052 {none}:0000 0A 0\n"
+        f"{head}   0: {none}:0051 {none}:0000 0A 0\n"
+        f"   1: 0000000000000000FFFF00000900417F:0052 {none}:0000 0A 0\n"
     )
     found = set(listening._from_proc(tmp_path))
     assert found == {("127.0.0.1", 8080), ("::", 81), ("127.65.0.9", 82)}
