@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,12 +61,13 @@ def backup(
 
 
 def _offline(session: Session, target: Path) -> BackupResult:
-    from retia.api import archive
     from retia.api.schema import BackupResult
+    from retia.sources import backup as state
 
-    manifest = archive.Manifest(__version__, int(time.time()))
     try:
-        written = archive.write(session.home / "controller", target, manifest)
-    except archive.ArchiveError as error:
+        made = state.write(session.home / "controller", target, __version__, datetime.now(UTC))
+    except state.BackupError as error:
         raise CliError(str(error)) from error
-    return BackupResult(path=str(target), size_bytes=written, revision=0)
+    return BackupResult(
+        path=str(target), size_bytes=target.stat().st_size, revision=made.revision, objects=made.objects
+    )

@@ -71,7 +71,8 @@ def render(results: list[Result], coloured: bool) -> str:
             lines += ["", category] if lines else [category]
         mark, colour = _MARKS[result.verdict]
         shown = f"\x1b[{colour}m{mark}\x1b[0m" if coloured and colour else mark
-        lines.append(f"  {shown} {result.name}" + (f": {result.reason}" if result.reason else ""))
+        reason = " ".join(result.reason.split())
+        lines.append(f"  {shown} {result.name}" + (f": {reason}" if reason else ""))
         if result.remedy:
             lines.append(f"      -> {result.remedy}")
     failed = sum(r.verdict == "failed" for r in results)

@@ -12,7 +12,7 @@ from retia.cli.output import Format, Output
 from retia.cli.session import Session
 
 if TYPE_CHECKING:
-    from retia.api.schema import ProxyInfo
+    from retia.api.schema import Nack, ProxyInfo
 
 EXAMPLES = (
     "retia proxies",
@@ -65,10 +65,14 @@ def proxies(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
     if output_format is Format.TABLE:
         for item in items:
             for nack in item.nacks:
-                came = (
-                    f" (from {nack.object}{': ' + nack.field if nack.field else ''})" if nack.object else ""
-                )
-                output.say(f"{item.id} refused {nack.resource}{came}: {nack.error}")
+                output.say(f"{item.id} refused {describe_nack(nack)}")
+
+
+def describe_nack(nack: Nack) -> str:
+    """The resource, what it came from, and Envoy's reason, in one line."""
+    source = ": ".join(part for part in (nack.object, nack.field) if part)
+    came = f" (from {source})" if source else ""
+    return f"{nack.resource}{came}: {' '.join(nack.error.split())}"
 
 
 def sync_word(item: ProxyInfo) -> str:

@@ -28,10 +28,11 @@ def restore(
 ) -> None:
     """Put a backup's store and authority into this RETIA_HOME; the controller must be stopped.
 
-    What was there is kept beside it as 'controller.before-restore'.
+    Everything in it is checked before anything is replaced. What was there is kept beside it, as
+    'controller.before-restore-<time>'.
     """
-    from retia.api import archive
     from retia.api.client import ClientError
+    from retia.sources import backup
 
     session: Session = ctx.obj
     target = session.home / "controller"
@@ -43,13 +44,11 @@ def restore(
             raise
     else:
         raise CliError("a controller is running for this RETIA_HOME; stop it first ('retia down')")
-    if (target / archive.STORE).exists() and not force:
-        raise CliError(f"{target} already holds a store; say --force to replace it (it is kept beside)")
     session.prepare()
     with output.progress(f"Restoring {file}"):
         try:
-            manifest = archive.restore(file, target)
-        except archive.ArchiveError as error:
+            manifest = backup.restore(file, target, force=force)
+        except backup.BackupError as error:
             raise CliError(str(error)) from error
     facts = {
         "path": str(target),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from retia import __version__
 from retia.cli.checks import Result, Scene, Verdict
 from retia.cli.output import span, until
-from retia.cli.proxies import sync_word
+from retia.cli.proxies import describe_nack, sync_word
 
 MAX_SKEW_S = 300.0
 """Certificates are valid from five minutes before they are made, so that much is survived."""
@@ -92,9 +92,8 @@ def proxies(scene: Scene) -> Iterator[Result]:
         sync = sync_word(proxy)
         remedy = f"see 'retia logs proxy/{proxy.id}'"
         for nack in proxy.nacks:
-            came = f" (from {nack.object} {nack.field})".replace(" )", ")") if nack.object else ""
-            reason = f"refused {nack.resource}{came}: {nack.error}"
-            yield Result(name, proxy.id, Verdict.FAILED, reason, "correct that object and apply it again")
+            cure = "correct that object and apply it again" if nack.object else remedy
+            yield Result(name, proxy.id, Verdict.FAILED, f"refused {describe_nack(nack)}", cure)
         if proxy.nacks:
             continue
         if proxy.state in ("failed", "down"):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from retia.api.client import ClientError
 from retia.api.schema import ApplyResult, Document
+from retia.cli.proxies import describe_nack
 from retia.cli.session import Session
 from retia.cli.up.errors import UpError
 
@@ -28,7 +29,7 @@ async def apply(
 
 
 async def warnings(session: Session) -> list[str]:
-    """What the controller has to say of the configuration as a whole.
+    """What is wrong, though everything runs: findings of the whole configuration, and what proxies refused.
 
     Asked when the services are there: before that, every rule names a service that does not exist.
     """
@@ -52,9 +53,12 @@ def _apply(session: Session, documents: list[Document]) -> ApplyResult:
 def _warnings(session: Session) -> list[str]:
     try:
         with session.client() as client:
-            return [f"{f.level}: {f}" for f in client.status().findings if f.level != "info"]
+            found = [f"{f.level}: {f}" for f in client.status().findings if f.level != "info"]
+            for proxy in client.list_proxies():
+                found += [f"warning: {proxy.id}'s proxy refused {describe_nack(n)}" for n in proxy.nacks]
     except ClientError as error:
         return [f"warning: the configuration's findings are unknown: {error}"]
+    return found
 
 
 def _delete(session: Session, objects: list[str]) -> None:

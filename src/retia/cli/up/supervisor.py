@@ -172,9 +172,8 @@ class Supervisor:
             await self._publisher.change(wanted.publish)
             for item in wanted.publish:
                 say(f"{item.host}:{item.port} is published on {item.address}:{item.host_port}")
-        if wanted.documents:
-            for line in await configuration.warnings(self._session):
-                say(line)
+        for line in await configuration.warnings(self._session):
+            say(line)
         self._remember()
 
     async def _take_back(self, before: Wanted, objects: frozenset[str], say: Say) -> None:
