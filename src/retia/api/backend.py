@@ -86,4 +86,4 @@ class Backend(Protocol):
     async def create_token(self, request: schema.TokenRequest) -> schema.Token: ...
 
     async def backup(self, request: schema.BackupRequest) -> schema.BackupResult:
-        """A consistent archive of store and authority, written by :func:`retia.api.archive.write`."""
+        """A consistent archive of store and authority, written by :func:`retia.sources.backup.write`."""

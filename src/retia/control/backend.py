@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from retia import __version__
 from retia.analysis.analyze import analyze
-from retia.api import archive, schema
+from retia.api import schema
 from retia.api.backend import ApiError
 from retia.authority.authority import Authority
 from retia.authority.errors import AuthorityError
@@ -35,6 +35,7 @@ from retia.model.objects import ObjectRef
 from retia.model.snapshot import PlainView
 from retia.policy.authn import port_mode
 from retia.policy.registry import expansions
+from retia.sources import backup
 from retia.sources.errors import StoreError
 from retia.sources.space import Space
 from retia.sources.store import Delete, Put, Store, Written
@@ -298,14 +299,14 @@ class ControlBackend:
         path = Path(request.path)
         if not path.is_absolute():
             raise ApiError("invalid", f"path {request.path!r}: an absolute path is needed")
-        objects = len(self._core.pipeline.facts.objects)
-        revision = self._configuration.revision
-        manifest = archive.Manifest(__version__, int(self._core.clock.now()), revision, objects)
+        now = datetime.fromtimestamp(self._core.clock.now(), UTC)
         try:
-            size = await asyncio.to_thread(archive.write, self._core.settings.state, path, manifest)
-        except archive.ArchiveError as error:
+            made, size = await asyncio.to_thread(_save, self._core.settings.state, path, now)
+        except (backup.BackupError, OSError) as error:
             raise ApiError("conflict" if "exists" in str(error) else "unavailable", str(error)) from error
-        return schema.BackupResult(path=str(path), size_bytes=size, revision=revision, objects=objects)
+        return schema.BackupResult(
+            path=str(path), size_bytes=size, revision=made.revision, objects=made.objects
+        )
 
     # -- helpers -------------------------------------------------------------------------------------------
 
@@ -420,6 +421,11 @@ def counters(core: Core) -> dict[str, float]:
         "sessions": len(core.sessions),
         "rss_bytes": _rss_bytes(),
     }
+
+
+def _save(state: Path, target: Path, now: datetime) -> tuple[backup.Manifest, int]:
+    """Writes a backup; what it says of itself, and its size in bytes."""
+    return backup.write(state, target, __version__, now), target.stat().st_size
 
 
 def _rss_bytes() -> int:
