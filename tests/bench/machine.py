@@ -98,12 +98,20 @@ def wait_port(address: str, port: int, seconds: float = 10) -> None:
 
 @contextlib.contextmanager
 def running(*commands: list[str], log: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start commands; end them all at the end."""
+    """Start commands, each in a session of its own; end them all at the end.
+
+    Linux shares a core between sessions before it shares it between processes (autogroups). A mesh's Envoys
+    have sessions of their own: a peer without one would be scheduled otherwise, wake up with more or less
+    work waiting, and so cost more or less a request.
+    """
     started: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as out:
         try:
             for command in commands:
-                started.append(subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL))
+                process = subprocess.Popen(
+                    command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+                )
+                started.append(process)
             yield started
         finally:
             for process in started:

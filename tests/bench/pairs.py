@@ -86,7 +86,11 @@ def _start_load(pair: Pair, load: Load, folder: Path, seconds: float) -> subproc
     cgroup = pair.cgroup
     inside = functools.partial(enter, cgroup) if cgroup else None
     return subprocess.Popen(
-        ["taskset", "-c", "0", *command], stdout=subprocess.PIPE, text=True, preexec_fn=inside
+        ["taskset", "-c", "0", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=inside,
+        start_new_session=True,
     )
 
 
