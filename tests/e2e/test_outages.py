@@ -118,6 +118,24 @@ def agent_answers(stage: Stage) -> bool:
         return False
 
 
+def kill(pid: int) -> None:
+    """A killed process; 0 and 1 would mean others than the one meant."""
+    assert pid > 1
+    os.kill(pid, signal.SIGKILL)
+
+
+def envoy_of(stage: Stage, workload: str) -> int:
+    """The process id of a workload's Envoy, once its host has reported it."""
+    found: list[int] = []
+
+    def known() -> bool:
+        found[:] = [p.pid for p in stage.client.list_proxies() if p.workload == workload and p.pid]
+        return bool(found)
+
+    assert wait_until(known, 20), f"no process id of {workload}'s Envoy is known"
+    return found[0]
+
+
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """A process that hangs: alive, and answers nothing."""
@@ -132,7 +150,7 @@ def test_a_killed_controller_fails_no_call_and_comes_back(stage: Stage) -> None:
     visitor = stage.visitor()
     with load(stage) as running:
         pid = stage.client.status().pid
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         before = running.seen["ok"]
         assert visitor.http("http://other:8000/").status == 200, "a service never called before"
         assert wait_until(lambda: controller_pid(stage) not in (0, pid), 20)
@@ -169,7 +187,7 @@ def test_a_killed_agent_fails_no_call_and_new_names_answer_soon(stage: Stage) ->
     assert visitor.http(HELLO).status == 200
     pid = agent(stage).pid
     with load(stage):
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         answer = visitor.http("http://other:8000/")
         assert answer.status == 200, str(answer)
         assert answer.seconds < 5
@@ -180,24 +198,25 @@ def test_a_killed_agent_fails_no_call_and_new_names_answer_soon(stage: Stage) ->
 
 def test_a_killed_envoy_is_back_soon(stage: Stage) -> None:
     visitor = stage.visitor()
+    other = stage.workloads("other")[0].id
+    hello = stage.workloads("hello")[0].id
     assert visitor.http(HELLO).status == 200
-    mine = next(p for p in stage.client.list_proxies() if p.workload.startswith("default/hello"))
-    others = next(p for p in stage.client.list_proxies() if p.workload.startswith("default/other"))
     assert visitor.http("http://other:8000/").status == 200
-    os.kill(others.pid, signal.SIGKILL)
+    untouched = envoy_of(stage, hello)
+    kill(envoy_of(stage, other))
     started = time.monotonic()
     assert wait_until(lambda: visitor.http("http://other:8000/", timeout_s=2).status == 200, 10)
     assert time.monotonic() - started < 3, "the aim is 1 s; the bound leaves room for a busy machine"
     assert visitor.http(HELLO).status == 200
-    assert mine.pid == next(p for p in stage.client.list_proxies() if p.id == mine.id).pid
+    assert envoy_of(stage, hello) == untouched
 
 
 def test_an_envoy_that_restarts_while_the_controller_hangs_serves_from_the_agents_copy(stage: Stage) -> None:
     visitor = stage.visitor()
     assert visitor.http(HELLO).status == 200
-    mine = next(p for p in stage.client.list_proxies() if p.workload == workload_of(stage, "visitor"))
+    envoy = envoy_of(stage, workload_of(stage, "visitor"))
     with stopped(stage.client.status().pid):
-        os.kill(mine.pid, signal.SIGKILL)
+        kill(envoy)
         assert wait_until(lambda: visitor.http(HELLO, timeout_s=2).status == 200, 10)
 
 
@@ -208,7 +227,7 @@ def workload_of(stage: Stage, account: str) -> str:
 def test_a_killed_instance_leaves_at_once_and_is_started_again(stage: Stage) -> None:
     visitor = stage.visitor()
     victim = int(visitor.http(HELLO).json()["pid"])
-    os.kill(victim, signal.SIGKILL)
+    kill(victim)
     answers = visitor.many(HELLO, 40)
     assert all(a.status == 200 for a in answers), Counter(str(a) for a in answers)
     assert victim not in {a.json()["pid"] for a in answers}

@@ -62,7 +62,6 @@ class Stage:
         self._process: subprocess.Popen[str] | None = None
         self._client: Client | None = None
         self._bpffs_before = leftovers.bpffs_is_ours()
-        self._index: int | None = None
         self.left: list[str] = []
         self.home = home or Path(tempfile.mkdtemp(prefix="retia-demo-"))
         self.environment = {
@@ -104,8 +103,6 @@ class Stage:
             raise TourError(
                 f"the mesh was not ready within {START_S:.0f} s: {self._missing()}\n{tail(self.log)}"
             )
-        with contextlib.suppress(OSError, ValueError):
-            self._index = int((self.home / "run" / "index").read_text())
         if self._process.poll() is not None:
             raise TourError(f"'retia up' ended with status {self._process.returncode}:\n{tail(self.log)}")
 
