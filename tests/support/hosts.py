@@ -82,15 +82,14 @@ def enter(namespace: Path) -> None:
         os.close(descriptor)
 
 
-class Host:
-    """One host: made by :class:`Network`."""
+class Home:
+    """A state folder on this machine, with what runs for it. Use it as a context manager; :attr:`left` holds
+    what did not end by itself."""
 
-    def __init__(self, name: str, namespace: str, address: str, wire: str, port: str) -> None:
+    def __init__(self, name: str = "one", address: str = "127.0.0.1") -> None:
         self.name = name
         self.address = address
-        self.namespace = namespace
-        self._wire = wire
-        self._port = port
+        self.left: list[str] = []
         self.home = Path(tempfile.mkdtemp(prefix="retia-"))
         self.environment = {
             **{k: v for k, v in os.environ.items() if k != "RETIA_AGENT_SOCKET"},
@@ -99,40 +98,17 @@ class Host:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._visitors: list[Visitor] = []
 
-    # -- the namespace
+    def __enter__(self) -> Self:
+        return self
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """What this thread starts or opens meanwhile is on this host."""
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            enter(Path("/run/netns") / self.namespace)
-            yield
-        finally:
-            _libc.setns(before, CLONE_NEWNET)
-            os.close(before)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def cut_off(self) -> None:
-        """The cable is pulled out at the far end."""
-        ip("-n", self._wire, "link", "set", self._port, "down")
-
-    def reconnect(self) -> None:
-        ip("-n", self._wire, "link", "set", self._port, "up")
-
-    def firewall(self, *ports: int) -> None:
-        """Only these TCP ports are open to other hosts."""
-        rules = f"""
-            table inet retia_test {{
-              chain input {{
-                type filter hook input priority 0; policy drop;
-                iif lo accept
-                ct state established,related accept
-                icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
-                tcp dport {{ {", ".join(map(str, ports))} }} accept
-              }}
-            }}"""
-        with self.inside():
-            subprocess.run(["nft", "-f", "-"], input=rules, text=True, timeout=10, check=True)
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """What this thread starts or opens meanwhile is there."""
+        return contextlib.nullcontext()
 
     # -- processes
 
@@ -194,7 +170,7 @@ class Host:
         wait_until(lambda: self.connected() or process.poll() is not None, START_S)
         assert self.connected(), tail(self.log("agent"))
 
-    def join(self, controller: Host, *options: str) -> None:
+    def join(self, controller: Home, *options: str) -> None:
         """Becomes a host of that controller's mesh, as the manual says."""
         token = controller.token()
         where = f"{controller.address}:15012"
@@ -256,20 +232,65 @@ class Host:
 
     # -- end
 
-    def close(self) -> list[str]:
-        """Ends everything; what did not end by itself."""
+    def close(self) -> None:
+        """Ends everything, and removes the folder."""
         for visitor in self._visitors:
             visitor.close()
         for name in sorted(self._processes, key=lambda n: (n == "controller", n == "agent")):
             self.stop(name)
         wait_until(lambda: not belonging_to(self.home), 10)
-        left = belonging_to(self.home)
-        for process in left:
+        self.left = belonging_to(self.home)
+        for process in self.left:
             with contextlib.suppress(OSError):
                 os.kill(int(process.split(":", 1)[0]), signal.SIGKILL)
-        ip("netns", "delete", self.namespace)
         shutil.rmtree(self.home, ignore_errors=True)
-        return left
+
+
+class Host(Home):
+    """One host: made by :class:`Network`."""
+
+    def __init__(self, name: str, namespace: str, address: str, wire: str, port: str) -> None:
+        super().__init__(name, address)
+        self.namespace = namespace
+        self._wire = wire
+        self._port = port
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """What this thread starts or opens meanwhile is on this host."""
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter(Path("/run/netns") / self.namespace)
+            yield
+        finally:
+            _libc.setns(before, CLONE_NEWNET)
+            os.close(before)
+
+    def cut_off(self) -> None:
+        """The cable is pulled out at the far end."""
+        ip("-n", self._wire, "link", "set", self._port, "down")
+
+    def reconnect(self) -> None:
+        ip("-n", self._wire, "link", "set", self._port, "up")
+
+    def firewall(self, *ports: int) -> None:
+        """Only these TCP ports are open to other hosts."""
+        rules = f"""
+            table inet retia_test {{
+              chain input {{
+                type filter hook input priority 0; policy drop;
+                iif lo accept
+                ct state established,related accept
+                icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+                tcp dport {{ {", ".join(map(str, ports))} }} accept
+              }}
+            }}"""
+        with self.inside():
+            subprocess.run(["nft", "-f", "-"], input=rules, text=True, timeout=10, check=True)
+
+    def close(self) -> None:
+        super().close()
+        ip("netns", "delete", self.namespace)
 
 
 class Network:
@@ -316,18 +337,19 @@ class Network:
 
     def close(self) -> None:
         for host in reversed(self.hosts):
-            self.left += host.close()
+            host.close()
+            self.left += host.left
         self.hosts.clear()
         ip("netns", "delete", self._wire)
 
 
-def workloads(controller: Host) -> dict[str, str]:
+def workloads(controller: Home) -> dict[str, str]:
     """The ready workloads that serve something, with the host each is on."""
     with controller.client() as client:
         return {w.id: w.host for w in client.list_workloads() if w.service and w.state == "ready"}
 
 
-def show(host: Host, *arguments: str) -> object:
+def show(host: Home, *arguments: str) -> object:
     """What a command prints as JSON."""
     done = host.command(*arguments, "-o", "json")
     assert done.returncode in (0, 1), done.stderr
