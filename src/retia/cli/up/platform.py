@@ -24,12 +24,15 @@ from retia.cli.tail import last_lines
 from retia.cli.up import memory, stopping
 from retia.cli.up.child import Child
 from retia.cli.up.errors import UpError
+from retia.cli.up.instance import is_free
 from retia.cli.up.settings import PlatformSettings
+from retia.node.addresses import MAX_INDEX, mesh_ports
 from retia.node.meshindex import IndexTaken, MeshLock
 
 START_S = 20.0
 """The longest that controller or agent may take until they answer."""
 POLL_S = 0.05
+INDEX_ATTEMPTS = 3
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S = 60.0
 
@@ -50,8 +53,31 @@ class Platform:
     _stopping: bool = False
 
     async def start(self) -> AgentInfo:
-        """Both are up and connected when this returns; :class:`UpError` where one is not."""
+        """Both are up and connected when this returns; :class:`UpError` where one is not.
+
+        The mesh's index is held here until the agent's keeper takes it over. Where another mesh of this host
+        gets in between, everything is started once more with another index.
+        """
         self.session.prepare()
+        for _ in range(INDEX_ATTEMPTS):
+            try:
+                return await self._start_once()
+            except UpError:
+                agent = self._children.get("agent")
+                if agent is None or agent.returncode is None or not _is_taken(self.index):
+                    raise
+                self.say(f"another mesh took index {self.index} meanwhile; starting with another one")
+                await self.stop()
+                self._stopping = False
+        raise UpError("other meshes of this host kept taking the index; start one mesh after the other")
+
+    async def _start_once(self) -> AgentInfo:
+        try:
+            return await self._start()
+        finally:
+            self._token_file.unlink(missing_ok=True)
+
+    async def _start(self) -> AgentInfo:
         controller = await asyncio.to_thread(self._controller_status)
         agent = await asyncio.to_thread(self._agent_info)
         self._inherit(controller is not None, agent is not None)
@@ -126,13 +152,10 @@ class Platform:
             self.index = controller.mesh_index
             return
         before = _read_index(self.session.index_file)
-        try:
-            try:
-                self._lock = MeshLock.take(before)
-            except IndexTaken:
-                self._lock = MeshLock.take(None)
-        except IndexTaken as error:
-            raise UpError(str(error)) from error
+        candidates = [*([] if before is None else [before]), *range(MAX_INDEX + 1)]
+        self._lock = next((lock for index in candidates if (lock := _take(index)) is not None), None)
+        if self._lock is None:
+            raise UpError(str(IndexTaken(None)))
         self.index = self._lock.index
         self.session.index_file.write_text(f"{self.index}\n")
 
@@ -163,14 +186,22 @@ class Platform:
             given["--listen"] = "::" if ":" in address else "0.0.0.0"
         return [word for option, value in given.items() if value for word in (option, value)]
 
+    @property
+    def _token_file(self) -> Path:
+        return self.session.run / "join-token"
+
     def _join_arguments(self) -> tuple[str, ...]:
-        """A fresh token, used up before anybody could read it from the list of processes."""
+        """A fresh token, in a file until it is used: everybody can read the arguments of a process."""
         try:
             with self.session.client() as client:
                 token = client.create_token(TokenRequest(ttl_s=300))
         except ClientError as error:
             raise UpError(f"cannot make a join token for the agent: {error}") from error
-        return ("--join", token.token)
+        self._token_file.unlink(missing_ok=True)
+        descriptor = os.open(self._token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{token.token}\n")
+        return ("--join-file", str(self._token_file))
 
     async def _controller_ready(self) -> StatusInfo:
         async def poll() -> StatusInfo | None:
@@ -260,6 +291,27 @@ def _last_words(log: Path) -> str:
     lines = [line.strip(" |+-") for line in last_lines(log, 5)]
     words = [line for line in lines if line]
     return f": {words[-1][:300]}" if words else ""
+
+
+def _take(index: int) -> MeshLock | None:
+    """The index, if no other mesh has it: neither its lock nor, between a controller's start and its agent's,
+    its first port."""
+    try:
+        lock = MeshLock.take(index)
+    except IndexTaken:
+        return None
+    if is_free(mesh_ports(index).control):
+        return lock
+    lock.close()
+    return None
+
+
+def _is_taken(index: int) -> bool:
+    try:
+        MeshLock.take(index).close()
+    except IndexTaken:
+        return True
+    return False
 
 
 def _read_index(path: Path) -> int | None:

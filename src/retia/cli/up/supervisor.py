@@ -150,7 +150,10 @@ class Supervisor:
     # -- changing
 
     def _plan(self, wanted: Wanted) -> Plan:
-        running = {slot: running.spec for slot, running in self._running.items()}
+        """A program that has done its work counts as running: saying ``up`` again does not do it again."""
+        specs = self._wanted.specs
+        running = {s: specs[s] for s, why in self._ended.items() if why == "done" and s in specs}
+        running.update({slot: running.spec for slot, running in self._running.items()})
         return make_plan(running, wanted.specs, self._publisher.published, wanted.publish)
 
     async def _change(self, plan: Plan, wanted: Wanted, say: Say) -> None:
@@ -226,7 +229,10 @@ class Supervisor:
 
     async def _replace_slot(self, spec: Spec, care: Care, say: Say) -> None:
         """The new instance can be called before the old one is drained, so no request fails."""
-        old = self._running[spec.slot]
+        old = self._running.get(spec.slot)
+        if old is None:
+            await self._start_slot(spec, care, say)
+            return
         say(f"replacing {old.name}")
         running = await self._bring_up(spec, care, say)
         if running is None:

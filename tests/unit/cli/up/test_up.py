@@ -224,6 +224,16 @@ def test_a_program_that_dies_is_started_again(run: Run, mesh: Mesh, agent: FakeA
     until(lambda: agent.pids("web") not in ([], [pid]), "it runs again")
 
 
+def test_a_program_that_does_its_work_and_ends_is_done_once(run: Run, mesh: Mesh, agent: FakeAgent) -> None:
+    text = "services: {{job: {{command: echo {}}}, next: {{command: sleep 60, depends_on: [job]}}}}"
+    ran = run("up", str(mesh(text.format("one"))), "--detach")
+    assert (ran.code, "job-0 has done its work" in ran.err) == (0, True), ran.err
+    assert "nothing to change" in run("up", str(mesh(text.format("one"))), "--detach").err
+    ran = run("up", str(mesh(text.format("two"))), "--detach")
+    assert "1 to replace" in ran.err
+    assert [name for what, name in agent.calls if what == "launch" and "job" in name] == ["default/job-0"] * 2
+
+
 def test_down_cleans_up_after_a_supervisor_that_was_killed(run: Run, mesh: Mesh, agent: FakeAgent) -> None:
     port = free_port()
     assert (
