@@ -41,6 +41,7 @@ from retia.sources.space import Space
 from retia.sources.store import Delete, Put, Store, Written
 
 MAX_FINDINGS = 500
+ANALYSE_AFTER_S = 0.05
 T = TypeVar("T")
 _ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
@@ -94,6 +95,8 @@ class ControlBackend:
         ]
         if not dry_run:
             await self._configuration.reached(written.revision)
+            # The change goes to the proxies first; the analysis of a large mesh would take the processor.
+            await asyncio.sleep(ANALYSE_AFTER_S)
             refs = set(places)
             findings += [rendering.finding_of(f) for f in await self._analyse() if f.ref in refs]
         return schema.ApplyResult(

@@ -327,6 +327,8 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    # Threads parse and analyse beside the loop, which shouldn't wait 5 ms (the default) for its turn.
+    sys.setswitchinterval(0.001)
 
 
 def main(settings: Settings) -> None:

@@ -41,10 +41,10 @@ HELLO_TIMEOUT_S = 10.0
 HELLO_BYTES = 64 * 1024 * 1024
 MESSAGE_BYTES = 16 * 1024 * 1024
 QUERY_TIMEOUT_S = 10.0
-STANDBY_BATCH = 20
+STANDBY_BATCH = 5
 """Names of the standby copy taken at a time. A name that nobody asked for yet is built for it, with what it
 refers to, and more at once would keep others waiting."""
-STANDBY_PAUSE_S = 0.01
+STANDBY_PAUSE_S = 0.005
 STANDBY_EVERY_S = 1.0
 """A copy is brought up to date at most this often: it may be seconds old."""
 MAX_QUERIES = 64
