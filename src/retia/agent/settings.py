@@ -57,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
     add("--home", default=os.environ.get("RETIA_HOME", "~/.retia"), help="state folder (RETIA_HOME)")
     add("--controller", default="", metavar="HOST:PORT", help="default: this host's own controller")
     add("--join", default="", metavar="TOKEN", help="join token, needed once")
+    add(
+        "--join-file",
+        default="",
+        metavar="PATH",
+        help="file with the join token, which other users can't see as they can arguments; "
+        "not needed any more once the host has joined",
+    )
     add("--host", default="", metavar="ID", help="the host's id in the mesh; default: its host name")
     add("--index", type=int, default=None, metavar="0..15", help="the mesh's index on this host")
     add("--envoy", default="", metavar="PATH", help="another Envoy program than the installed one")
@@ -84,7 +91,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, bool]:
     settings = Settings(
         home=Path(found.home).expanduser().absolute(),
         controller=found.controller,
-        join=found.join,
+        join=found.join or _token_in(found.join_file),
         host=found.host or default_host_id(),
         index=found.index,
         envoy=found.envoy,
@@ -99,6 +106,19 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, bool]:
     )
     check(settings)
     return settings, found.worker
+
+
+def _token_in(path: str) -> str:
+    """The token in a file; empty where it is gone, as it is when a worker starts again after joining."""
+    if not path:
+        return ""
+    try:
+        return Path(path).expanduser().read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no token"
+        raise SettingsError(f"--join-file {path}: {why}") from error
 
 
 def check(settings: Settings) -> None:
