@@ -22,7 +22,7 @@ from retia.agent.capture import Capture
 from retia.agent.keeper import KeeperError
 from retia.agent.keeping import KeeperClient, ProcessEvent, Program
 from retia.agent.records import Instance
-from retia.agent.rpc import RPC_ERRORS, describe
+from retia.agent.rpc import RPC_ERRORS, alone, describe
 from retia.aio.grpc import MixedCodec
 from retia.api.local import HealthCheck
 
@@ -215,7 +215,7 @@ async def check_grpc(address: str, port: int, service: str) -> None:
         name = service.encode()
         request = b"\x0a" + bytes([len(name)]) + name if name else b""
         method: Any = UnaryUnaryMethod(channel, GRPC_METHOD, bytes, bytes)
-        reply: bytes = await method(request)
+        reply: bytes = await alone(method(request))
     except GRPCError as error:
         raise Unhealthy(f"gRPC status {error.status.name}") from error
     except OSError:

@@ -33,6 +33,7 @@ from retia.agent.rpc import (
     CALL_TIMEOUT_S,
     RPC_ERRORS,
     Message,
+    alone,
     describe,
     join_method,
     open_channel,
@@ -135,9 +136,11 @@ class HostIdentityKeeper:
         except (AuthorityError, OSError, ValueError) as error:
             _log.error("the host's certificate can't be read; the host must join again", error=str(error))
             return False
+        # The bundle is good for the workloads' certificates even if the host's own has expired.
+        self.bundle_pem, self.trust_domain = bundle, domain
         if pair is None or pair.life.expired(datetime.now(UTC)):
             return False
-        self._pair, self.bundle_pem, self.trust_domain = pair, bundle, domain
+        self._pair = pair
         return True
 
     async def ensure(self) -> None:
@@ -146,6 +149,8 @@ class HostIdentityKeeper:
         Raises :class:`IdentityUnavailable` where trying again is of no use, and one of ``RPC_ERRORS`` while
         the controller can't be reached.
         """
+        if self._pair is not None and self._pair.life.expired(datetime.now(UTC)):
+            self._pair = None
         if self._pair is not None or self.load():
             if not self._joins_elsewhere():
                 return
@@ -187,7 +192,7 @@ class HostIdentityKeeper:
                 csr_der=make_request(key_from_pem(key, JOIN_KEY)),
                 agent_time=int(time.time()),
             )
-            reply = await join_method(channel)(request, timeout=CALL_TIMEOUT_S)
+            reply = await alone(join_method(channel)(request, timeout=CALL_TIMEOUT_S))
         except RPC_ERRORS as error:
             if _is_refusal(error):
                 raise IdentityUnavailable(f"the controller refuses the join: {describe(error)}") from error
@@ -216,8 +221,17 @@ class HostIdentityKeeper:
         return self._pending
 
     async def connect(self) -> Any:
-        """A channel to the controller under the host's identity."""
-        await self.ensure()
+        """A channel to the controller under the host's identity.
+
+        Raises one of ``RPC_ERRORS`` while it is worth trying again, otherwise :class:`IdentityUnavailable`;
+        where workloads run it is always worth it, because an end would take their proxies away.
+        """
+        try:
+            await self.ensure()
+        except IdentityUnavailable as error:
+            if self.patient:
+                raise ConnectionError(str(error)) from error
+            raise
         assert self._pair is not None
         context = client_context(
             self.bundle_pem, parse_trust_domain(self.trust_domain), self._pair.chain_pem, self._pair.key
@@ -237,7 +251,7 @@ class HostIdentityKeeper:
         """A new certificate over a connection under the old one. Raises one of ``RPC_ERRORS``."""
         key = make_key()
         request = pb.RenewRequest(csr_der=make_request(key), agent_time=int(time.time()))
-        reply = await renew_method(channel)(request, timeout=CALL_TIMEOUT_S)
+        reply = await alone(renew_method(channel)(request, timeout=CALL_TIMEOUT_S))
         self._take(reply, key_to_pem(key))
         _log.info("renewed the host's certificate")
 
@@ -326,7 +340,7 @@ class WorkloadKeys:
         request = pb.SignWorkloadRequest(
             workload=workload, csr_der=make_request(key), agent_time=int(time.time())
         )
-        reply = await sign_method(channel)(request, timeout=timeout_s)
+        reply = await alone(sign_method(channel)(request, timeout=timeout_s))
         pair = Pair.make(reply.chain_pem, key_to_pem(key))
         self._pairs[workload] = pair
         try:

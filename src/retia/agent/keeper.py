@@ -651,7 +651,7 @@ def is_same(pid: int, stamp: int, exe: str) -> bool:
 
 
 def sweep(run: str) -> int:
-    """Kill what a dead keeper left behind, and return how many processes that was.
+    """Kill what a dead keeper left behind, wait for its end, and return how many processes that was.
 
     Only for a home whose keeper is dead: take the lock first (:func:`lock`).
     """
@@ -659,6 +659,9 @@ def sweep(run: str) -> int:
     for process in left:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + STOP_S
+    while any(is_same(p.pid, p.stamp, p.exe) for p in left) and time.monotonic() < deadline:
+        time.sleep(0.005)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(run, "keeper.json"))  # noqa: PTH108, PTH118
     return len(left)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from grpclib.client import Channel, StreamStreamMethod, UnaryUnaryMethod
 from grpclib.config import Configuration
@@ -23,6 +24,7 @@ KEEPALIVE_S = 5.0
 KEEPALIVE_TIMEOUT_S = 5.0
 """A controller behind a cut cable is noticed after the sum of both."""
 
+T = TypeVar("T")
 Message = Any
 """A message of ``retia.agent.v1`` (generated code is not typed here)."""
 
@@ -37,6 +39,24 @@ def split_address(text: str) -> tuple[str, int]:
     if not found or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"controller address {text!r}: HOST:PORT is needed, for example 10.0.0.5:15012")
     return host, int(port)
+
+
+async def alone(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that makes calls in a task of its own.
+
+    grpclib interrupts a call whose connection breaks by cancelling the calling task, and turns that into an
+    error, but leaves the task's count of cancellations raised (``Task.cancelling``, new in Python 3.11).
+    From then on ``asyncio.timeout`` in that task ends in ``CancelledError``. A task that makes one call and
+    ends has no such future.
+    """
+    task = asyncio.create_task(coroutine, name="call")
+    try:
+        return await task
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and not current.cancelling():
+            raise ConnectionError("the connection broke") from None
+        raise
 
 
 async def open_channel(address: str, context: ssl.SSLContext) -> Channel:
@@ -82,6 +102,8 @@ def describe(error: BaseException) -> str:
     """What went wrong, for a person."""
     if isinstance(error, GRPCError):
         return str(error.message or error.status.name)
+    if isinstance(error, ConnectionError) and not error.errno:
+        return str(error) or "the connection broke"
     if isinstance(error, StreamTerminatedError):
         return "the connection broke"
     return explain(error)

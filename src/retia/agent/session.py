@@ -23,7 +23,7 @@ import structlog
 
 from retia import __version__
 from retia._generated import agent_pb2 as pb
-from retia.agent.rpc import RPC_ERRORS, Message, describe, session_method
+from retia.agent.rpc import RPC_ERRORS, Message, alone, describe, session_method
 from retia.model.resource import Name, Resource, TypeUrl
 
 PROTOCOL = 1
@@ -198,7 +198,7 @@ class Session:
         while not self._finishing:
             started = time.monotonic()
             try:
-                await self._one()
+                await alone(self._one())
                 self._lost("the controller ended the session")
             except RPC_ERRORS as error:
                 self._lost(describe(error))

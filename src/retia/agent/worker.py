@@ -135,11 +135,12 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until the keeper goes, or says to end."""
-        if not self._identity.load():
-            check_token(self._settings.join)
+        joined = self._identity.load()
         self._names.load()
         await self._launcher.restore()
         self._identity.patient = bool(self._model.instances)
+        if not joined and not self._model.instances:
+            check_token(self._settings.join)
         await self._start_gateway()
         await self._proxies.end_strangers()
         self._capture.set_names(self._names.entries())

@@ -287,7 +287,7 @@ class _Session:
         if feed is not None:
             feed.replace_proxy(proxy)
             return
-        feed = self.feeds[message.id] = Feed(controller.engine, controller.hub, proxy, self.ring)
+        feed = self.feeds[message.id] = Feed(controller.engine, controller.hub, proxy, frozenset(), self.ring)
         feed.hold({n: h.version for h in message.held if (n := name_of(h)) is not None})
 
     def _subscribe(self, message: Any) -> None:

@@ -181,7 +181,7 @@ def free_port() -> int:
 
 
 async def get(proxy: str, url: str, timeout_s: float = 8.0) -> httpx.Response:
-    async with httpx.AsyncClient(proxy=proxy, timeout=timeout_s) as client:
+    async with httpx.AsyncClient(proxy=proxy or None, timeout=timeout_s, trust_env=False) as client:
         return await client.get(url)
 
 

@@ -1,0 +1,172 @@
+"""What a proxy may have: from the controller, from the standby copy, or for want of both."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from envoy.config.route.v3 import route_components_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from retia.agent.identity import Pair
+from retia.agent.world import ProxyWorld, unknown
+from retia.authority.keys import key_to_pem, make_key
+from retia.authority.requests import make_request
+from retia.model.resource import Built, Name, Resource, TypeUrl
+from retia.xds.stream import LISTED
+from retia.xds.wire import absent, encode
+from tests.support.authorities import authority_in
+
+CDS, EDS, LDS, VHDS, SDS = (
+    TypeUrl.CLUSTER,
+    TypeUrl.ENDPOINTS,
+    TypeUrl.LISTENER,
+    TypeUrl.VIRTUAL_HOST,
+    TypeUrl.SECRET,
+)
+
+
+class Books:
+    """A world, and what it wrote down."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Name, Resource] = {}
+        self.standby: dict[Name, Resource] = {}
+        self.world = ProxyWorld(self.keep, self.drop, self.standby.get)
+
+    def keep(self, resource: Resource) -> None:
+        self.kept[Name(resource.type, resource.name)] = resource
+
+    def drop(self, name: Name) -> None:
+        self.kept.pop(name, None)
+
+    def stand_by(self, resource: Resource) -> None:
+        for spelling in (resource.name, *resource.aliases):
+            self.standby[Name(resource.type, spelling)] = resource
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+def resource(
+    kind: TypeUrl, name: str, content: str = "1", aliases: tuple[str, ...] = (), refs: tuple[Name, ...] = ()
+) -> Resource:
+    return encode(kind, Built(name, content.encode(), aliases, refs))
+
+
+def held(world: ProxyWorld) -> list[str]:
+    return [r.name for r in world.held()]
+
+
+def test_what_the_controller_says_is_found_by_every_spelling(books: Books) -> None:
+    host = resource(VHDS, "80/a.default", aliases=("80/a.default", "80/a"))
+    changed = books.world.apply([host], [])
+    assert changed == {Name(VHDS, "80/a.default"), Name(VHDS, "80/a"), Name(VHDS, LISTED)}
+    assert books.world.get(Name(VHDS, "80/a")) == host
+    assert books.kept == {Name(VHDS, "80/a.default"): host}
+
+
+def test_the_same_again_changes_nothing(books: Books) -> None:
+    host = resource(CDS, "c")
+    books.world.apply([host], [])
+    assert books.world.apply([host], []) == set()
+
+
+def test_a_spelling_that_went_away_is_unknown_again(books: Books) -> None:
+    books.world.apply([resource(VHDS, "80/a.default", aliases=("80/a",))], [])
+    changed = books.world.apply([resource(VHDS, "80/a.default", "2")], [])
+    assert Name(VHDS, "80/a") in changed
+    assert books.world.get(Name(VHDS, "80/a")) is None
+
+
+def test_what_was_removed_is_known_not_to_exist(books: Books) -> None:
+    books.world.apply([resource(VHDS, "80/a.default", aliases=("80/a",)), resource(LDS, "l")], [])
+    books.world.apply([], [Name(VHDS, "80/a.default"), Name(LDS, "l")])
+    for name in ("80/a.default", "80/a"):
+        found = books.world.get(Name(VHDS, name))
+        assert found is not None
+        assert not found.exists
+    assert books.world.get(Name(LDS, "l")) is None
+    assert books.kept == {}
+
+
+def test_listeners_are_waited_for_and_hosts_are_not(books: Books) -> None:
+    assert books.world.listed(LDS) is None
+    assert books.world.listed(VHDS) == []
+    assert books.world.listed(CDS) == ()
+    books.world.apply([resource(LDS, "inbound"), resource(VHDS, "80/a"), absent(VHDS, "80/b")], [])
+    assert books.world.listed(LDS) == ["inbound"]
+    assert books.world.listed(VHDS) == ["80/a"]
+
+
+def test_the_standby_copy_answers_with_all_that_is_referred_to(books: Books) -> None:
+    books.stand_by(resource(VHDS, "80/a.default", aliases=("80/a",), refs=(Name(CDS, "c"),)))
+    books.stand_by(resource(CDS, "c", refs=(Name(EDS, "c"),)))
+    books.stand_by(resource(EDS, "c"))
+    changed = books.world.answer_alone([Name(VHDS, "80/a")])
+    assert {Name(CDS, "c"), Name(EDS, "c"), Name(VHDS, "80/a")} <= changed
+    assert held(books.world) == ["c", "c", "80/a.default"]
+    assert len(books.kept) == 3, "it is held from now on"
+
+
+def test_what_nobody_knows_is_answered_and_not_kept(books: Books) -> None:
+    wanted = [Name(VHDS, "80/a"), Name(CDS, "c")]
+    assert books.world.unanswered(wanted) == wanted
+    books.world.answer_alone(wanted)
+    host, cluster = (books.world.get(n) for n in wanted)
+    assert host is not None
+    assert host.exists
+    assert cluster is not None
+    assert not cluster.exists
+    assert held(books.world) == []
+    assert books.kept == {}
+    assert books.world.unanswered(wanted) == wanted
+    assert set(wanted) <= books.world.subscriptions(), "the controller is asked when it is back"
+
+
+@pytest.mark.parametrize("name", ["80/a.default", "80/a"], ids=["its name", "a spelling"])
+def test_the_controllers_answer_replaces_a_provisional_one(books: Books, name: str) -> None:
+    books.world.answer_alone([Name(VHDS, name)])
+    real = resource(VHDS, "80/a.default", aliases=("80/a.default", "80/a"))
+    changed = books.world.apply([real], [])
+    assert Name(VHDS, name) in changed
+    assert books.world.get(Name(VHDS, name)) == real
+    assert books.world.unanswered([Name(VHDS, name)]) == []
+    books.world.apply([], [Name(VHDS, "80/a.default")])
+    found = books.world.get(Name(VHDS, name))
+    assert found is not None
+    assert not found.exists
+
+
+def test_the_unknown_host_says_503() -> None:
+    wire = discovery_pb2.Resource.FromString(unknown(Name(VHDS, "9080/reviews:9080")).wire)
+    host = route_components_pb2.VirtualHost.FromString(wire.resource.value)
+    assert (wire.name, list(wire.aliases)) == ("9080/reviews:9080", ["9080/reviews:9080"])
+    assert (host.name, list(host.domains)) == ("9080/reviews:9080", ["reviews:9080"])
+    assert host.routes[0].direct_response.status == 503
+
+
+def test_secrets_are_the_proxys_own_and_stay_here(books: Books, tmp_path: Path) -> None:
+    authority = authority_in(tmp_path)
+    key = make_key()
+    now = datetime(2030, 6, 1, 12, tzinfo=UTC)
+    signed = authority.sign_workload(make_request(key), "default", "a", now)
+    pair = Pair.make(signed.chain_pem, key_to_pem(key))
+    changed = books.world.set_secrets(pair, authority.bundle_pem)
+    assert changed == {Name(SDS, "default"), Name(SDS, "ROOTCA")}
+    assert books.world.set_secrets(pair, authority.bundle_pem) == set()
+    assert held(books.world) == []
+    assert books.kept == {}
+    assert books.world.subscriptions() == set()
+    assert "PRIVATE" not in repr(pair)
+
+
+def test_a_restart_finds_what_was_held(books: Books) -> None:
+    books.world.apply([resource(CDS, "c"), resource(VHDS, "80/a", aliases=("80/b",))], [])
+    again = Books()
+    again.world.load(books.kept.values())
+    assert held(again.world) == held(books.world)
+    assert again.world.get(Name(VHDS, "80/b")) == books.world.get(Name(VHDS, "80/b"))
