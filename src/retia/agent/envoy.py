@@ -124,9 +124,6 @@ def bootstrap(
         "stats_flush_interval": "60s",
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": _overload(),
-        "layered_runtime": {
-            "layers": [{"name": "retia", "static_layer": _runtime()}, {"name": "admin", "admin_layer": {}}]
-        },
     }
 
 
@@ -198,10 +195,6 @@ def _overload() -> dict[str, Any]:
 def _action(name: str, threshold: float) -> dict[str, Any]:
     trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
     return {"name": name, "triggers": [trigger]}
-
-
-def _runtime() -> dict[str, Any]:
-    return {}
 
 
 def program(

@@ -143,10 +143,6 @@ class KeeperClient:
             p["name"]: Running(p["name"], p["pid"], p["restarts"], p["stopping"]) for p in reply["processes"]
         }
 
-    async def sockets(self) -> list[str]:
-        reply, _ = await self._call({"op": "list"})
-        return list(reply["sockets"])
-
     async def pid(self) -> int:
         reply, _ = await self._call({"op": "list"})
         return int(reply["pid"])

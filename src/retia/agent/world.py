@@ -126,10 +126,6 @@ class ProxyWorld:
 
     # What is made here
 
-    def unanswered(self, names: Iterable[Name]) -> list[Name]:
-        """Those of ``names`` for which the controller has not been heard."""
-        return [n for n in names if self.get(n) is None or self._canonical.get(n, n) in self._provisional]
-
     def answer_alone(self, names: Iterable[Name]) -> set[Name]:
         """Answer ``names`` without the controller; returns the names that have an answer now."""
         changed: set[Name] = set()

@@ -119,8 +119,8 @@ async def test_members_of_the_group_may_launch_and_no_more(controller: FakeContr
     options = ("--socket-group", group, "--capture", "auto")
     async with AgentUnderTest(controller.address, controller.token, *options) as agent:
         path = agent.home / "run" / "agent.sock"
-        assert as_user(path, [NOBODY], mode) == [mode, "denied"]
-        assert as_user(path, [], mode) == ["denied"]
+        assert await asyncio.to_thread(as_user, path, [NOBODY], mode) == [mode, "denied"]
+        assert await asyncio.to_thread(as_user, path, [], mode) == ["denied"]
 
 
 def _may_capture() -> bool:

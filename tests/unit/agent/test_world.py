@@ -114,7 +114,6 @@ def test_the_standby_copy_answers_with_all_that_is_referred_to(books: Books) -> 
 
 def test_what_nobody_knows_is_answered_and_not_kept(books: Books) -> None:
     wanted = [Name(VHDS, "80/a"), Name(CDS, "c")]
-    assert books.world.unanswered(wanted) == wanted
     books.world.answer_alone(wanted)
     host, cluster = (books.world.get(n) for n in wanted)
     assert host is not None
@@ -123,7 +122,6 @@ def test_what_nobody_knows_is_answered_and_not_kept(books: Books) -> None:
     assert not cluster.exists
     assert held(books.world) == []
     assert books.kept == {}
-    assert books.world.unanswered(wanted) == wanted
     assert set(wanted) <= books.world.subscriptions(), "the controller is asked when it is back"
 
 
@@ -134,7 +132,7 @@ def test_the_controllers_answer_replaces_a_provisional_one(books: Books, name: s
     changed = books.world.apply([real], [])
     assert Name(VHDS, name) in changed
     assert books.world.get(Name(VHDS, name)) == real
-    assert books.world.unanswered([Name(VHDS, name)]) == []
+    assert held(books.world) == ["80/a.default"], "provisional no more"
     books.world.apply([], [Name(VHDS, "80/a.default")])
     found = books.world.get(Name(VHDS, name))
     assert found is not None
