@@ -493,3 +493,152 @@ def test_a_member_of_a_wildcard_host_has_a_virtual_host_of_its_own() -> None:
 
     assert ask(world, host="a.example.com").cluster == "outbound|9080||*.example.com"
     assert ask(world, host="b.a.example.com").cluster == "outbound|9080||*.example.com"
+
+
+def test_rules_that_are_all_for_other_clients_leave_a_client_the_default() -> None:
+    """Istio builds no virtual host from such an object, so that the service's own remains."""
+    world = shop(reviews("- {match: [{sourceLabels: {app: ratings}}], directResponse: {status: 418}}"))
+
+    assert ask(world).cluster == outbound("reviews")
+    assert send(world.client("ratings"), Request("reviews")).status == 418
+
+
+def test_rules_for_one_port_leave_the_others_alone() -> None:
+    world = (
+        World().service("reviews").service("reviews", 9081, account="reviews").service("productpage", 9090)
+    )
+    world.apply(reviews("- {match: [{port: 9080}], directResponse: {status: 418}}"))
+    client = world.client("productpage")
+
+    assert send(client, Request("reviews")).status == 418
+    assert send(client, Request("reviews", 9081)).cluster == outbound("reviews", 9081)
+
+
+DELEGATE = """
+    kind: VirtualService
+    metadata: {name: team, namespace: team}
+    spec:
+      EXPORT
+      http:
+      - match: [{uri: {prefix: /team/own}}]
+        timeout: 1s
+        route: [{destination: {host: ratings.default.svc.cluster.local}}]
+      - match: [{uri: {prefix: /team/part}}, {uri: {prefix: /elsewhere}}]
+        directResponse: {status: 418}
+      - match: [{uri: {prefix: /TEAM/case}, ignoreUriCase: true}]
+        directResponse: {status: 418}
+      - route: [{destination: {host: ratings.default.svc.cluster.local}}]
+"""
+DELEGATING = """
+- match: [{uri: {prefix: /team}}]
+  name: ours
+  timeout: 9s
+  rewrite: {authority: inner}
+  retries: {attempts: 7}
+  delegate: {name: team, namespace: team}
+- route: [{destination: {host: reviews, subset: v1}}]
+"""
+
+
+def test_a_delegate_takes_what_it_leaves_out_from_the_rule_that_delegates() -> None:
+    world = shop(reviews(DELEGATING)).apply(DELEGATE.replace("EXPORT", ""))
+
+    own, rest = ask(world, "/team/own"), ask(world, "/team/x")
+
+    assert (own.cluster, own.timeout_s, own.action.retry_policy.num_retries.value) == (
+        outbound("ratings"),
+        1,
+        7,
+    )
+    assert (rest.cluster, rest.timeout_s, rest.action.host_rewrite_literal) == (
+        outbound("ratings"),
+        9,
+        "inner",
+    )
+    assert own.route.name == "ours"
+
+
+def test_a_delegated_rule_that_reaches_beyond_has_no_effect_and_is_said() -> None:
+    world = shop(reviews(DELEGATING)).apply(DELEGATE.replace("EXPORT", ""))
+    built = world.client("productpage").built(TypeUrl.VIRTUAL_HOST, "9080/reviews")
+
+    assert ask(world, "/team/part").cluster == outbound("ratings")
+    assert ask(world, "/TEAM/case").cluster == outbound("reviews", subset="v1")
+    assert [f.field for f in built.findings] == ["spec.http[1]", "spec.http[2]"]
+
+
+@pytest.mark.parametrize(("export", "works"), [('["."]', False), ("[default]", True), ("[other]", False)])
+def test_a_delegate_must_be_exported_to_the_namespace_that_delegates(export: str, works: bool) -> None:
+    world = shop(reviews(DELEGATING)).apply(DELEGATE.replace("EXPORT", f"exportTo: {export}"))
+    built = world.client("productpage").built(TypeUrl.VIRTUAL_HOST, "9080/reviews")
+
+    assert ask(world, "/team/own").cluster == (
+        outbound("ratings") if works else outbound("reviews", subset="v1")
+    )
+    assert ("is not exported to namespace default" in str([f.message for f in built.findings])) is not works
+
+
+def test_an_object_is_seen_by_callers_of_the_namespaces_it_is_exported_to() -> None:
+    world = shop(reviews("- directResponse: {status: 418}").replace("hosts:", "exportTo: [team]\n  hosts:"))
+
+    assert send(world.client("stranger", "team"), Request("reviews.default")).status == 418
+    assert ask(world).cluster == outbound("reviews")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "port"),
+    [
+        ("{authority: a.example}", 0),
+        ("{authority: a.example, port: 8443}", 8443),
+        ("{authority: a.example, port: 80}", 0),
+        ("{authority: a.example, port: 80, scheme: https}", 80),
+        ("{authority: a.example, port: 443, scheme: https}", 0),
+        ("{authority: a.example, derivePort: FROM_REQUEST_PORT}", 9080),
+        ("{authority: a.example, derivePort: FROM_PROTOCOL_DEFAULT}", 0),
+    ],
+)
+def test_a_redirect_leaves_the_schemes_own_port_out(redirect: str, port: int) -> None:
+    assert ask(shop(reviews(f"- redirect: {redirect}"))).route.redirect.port_redirect == port
+
+
+@pytest.mark.parametrize("name", ["Host", ":authority"])
+def test_a_host_may_be_added_as_well_as_set(name: str) -> None:
+    edits = f"headers: {{request: {{add: {{'{name}': added}}}}}}"
+    outcome = ask(shop(reviews(f"- {{{edits}, route: [{{destination: {{host: reviews}}}}]}}")))
+
+    assert outcome.action.host_rewrite_literal == "added"
+    assert not outcome.route.request_headers_to_add
+
+
+def test_headers_of_the_only_destination_come_after_the_rules_own() -> None:
+    world = shop(
+        reviews("""
+- headers: {request: {set: {x: rule}}}
+  route: [{destination: {host: reviews}, headers: {request: {set: {x: only, host: inner}}}}]
+""")
+    )
+
+    outcome = ask(world)
+
+    assert outcome.action.WhichOneof("cluster_specifier") == "cluster"
+    assert [h.header.value for h in outcome.route.request_headers_to_add] == ["rule", "only"]
+    assert outcome.action.host_rewrite_literal == "inner"
+
+
+@pytest.mark.parametrize(
+    ("retries", "others"),
+    [("", False), ("retries: {attempts: 2},", False),
+     ("retries: {attempts: 2, retryIgnorePreviousHosts: true},", True)],
+)  # fmt: skip
+def test_a_retry_stays_at_the_endpoint_that_a_hash_chose(retries: str, others: bool) -> None:
+    rule = reviews(f"- {{{retries} route: [{{destination: {{host: reviews}}}}]}}")
+    world = World().service("reviews").service("productpage", 9090).apply(rule)
+    plain = bool(ask(world).action.retry_policy.retry_host_predicate)
+    world.apply("""
+        kind: DestinationRule
+        metadata: {name: reviews}
+        spec: {host: reviews, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}
+    """)
+
+    assert plain
+    assert bool(ask(world).action.retry_policy.retry_host_predicate) is others

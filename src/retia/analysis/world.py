@@ -85,7 +85,7 @@ class World:
         for rule in self.destination_rules(host):
             spec: DestinationRule = rule.spec
             found = spec.subset(name)
-            if found and (spec.export_to != (".",) or rule.ref.namespace == obj.ref.namespace):
+            if found and visible(spec.export_to, rule.ref.namespace, obj.ref.namespace):
                 return found
         return None
 

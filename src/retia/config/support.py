@@ -42,12 +42,18 @@ def _not_among(*values: str) -> Callable[[Any], bool]:
     return lambda value: value not in values
 
 
+def _redirects(value: Any) -> bool:
+    if not isinstance(value, int) or not 300 <= value <= 399:
+        return True  # no redirect at all: the schema says so
+    return value in (301, 302, 303, 307, 308)
+
+
 def _no_text(value: Any) -> bool:
     return not isinstance(value, str)
 
 
-def _exports(value: Any) -> bool:
-    return value in (["*"], ["."]) or not isinstance(value, list)
+def _public(value: Any) -> bool:
+    return value == ["*"] or not isinstance(value, list)
 
 
 def _under(prefix: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
@@ -68,12 +74,9 @@ _ENDPOINT = (
     Limit("serviceAccount", "an endpoint that no agent registers is called without mutual TLS"),
     Limit("locality", "endpoints of all localities are used alike", None, Code.NO_EFFECT_FIELD),
 )
-_EXPORT = Limit("exportTo", 'only "*" and "." are', _exports)
 _TRAFFIC_POLICY = (
     Limit("loadBalancer.localityLbSetting", ""),
     Limit("loadBalancer.zoneAwareLbSetting", ""),
-    Limit("loadBalancer.warmupDurationSecs", ""),
-    Limit("loadBalancer.warmup", ""),
     Limit("loadBalancer.consistentHash.minimumRingSize", "use ringHash", None, Code.DEPRECATED_FIELD),
     Limit("loadBalancer.simple", "use LEAST_REQUEST", _not_among("LEAST_CONN"), Code.DEPRECATED_FIELD),
     Limit("outlierDetection.consecutiveErrors", "use consecutiveGatewayErrors or consecutive5xxErrors"),
@@ -94,10 +97,9 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
         "VirtualService": (
             Limit("gateways[]", "only mesh is", _among("mesh")),
-            _EXPORT,
             Limit("tls", "TLS passed on unopened is routed by its ServiceEntry or Service"),
             Limit("tcp", ""),
-            Limit("http[].delegate", ""),
+            Limit("http[].redirect.redirectCode", "301, 302, 303, 307 and 308 are", _redirects),
             Limit("http[].corsPolicy", ""),
             Limit("http[].match[].gateways[]", "only mesh is", _among("mesh")),
             Limit("http[].match[].statPrefix", ""),
@@ -108,15 +110,13 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
             Limit("http[].fault.abort.http2Error", "Istio refuses it too; use httpStatus or grpcStatus"),
         ),
         "DestinationRule": (
-            _EXPORT,
-            Limit("workloadSelector", ""),
             *_under("trafficPolicy", _TRAFFIC_POLICY + _POLICY_ONLY),
             *_under("trafficPolicy.portLevelSettings[]", _TRAFFIC_POLICY),
             *_under("subsets[].trafficPolicy", _TRAFFIC_POLICY + _POLICY_ONLY),
             *_under("subsets[].trafficPolicy.portLevelSettings[]", _TRAFFIC_POLICY),
         ),
         "ServiceEntry": (
-            _EXPORT,
+            Limit("exportTo", 'only "*" is', _public),
             Limit("resolution", "DNS is", _not_among("DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
             Limit("addresses", "one IP address is", _one_address),
             Limit("subjectAltNames", "name them in a DestinationRule's tls"),

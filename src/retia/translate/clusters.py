@@ -361,6 +361,7 @@ def _put_outlier(cluster: Any, rule: Outlier) -> None:
         )
     if rule.split_local_errors:
         out.split_external_local_origin_errors = True
+        out.enforcing_local_origin_success_rate.value = 0
         if rule.consecutive_local_failures is not None:
             _detector(
                 out.consecutive_local_origin_failure,
@@ -375,7 +376,7 @@ def _put_outlier(cluster: Any, rule: Outlier) -> None:
         pb.duration(out.max_ejection_time, max(300.0, rule.base_ejection_s))
     if rule.max_ejection_percent is not None:
         out.max_ejection_percent.value = rule.max_ejection_percent
-    out.always_eject_one_host.value = rule.max_ejection_percent != 0
+    out.always_eject_one_host.value = True
     cluster.common_lb_config.healthy_panic_threshold.value = float(rule.min_health_percent)
 
 

@@ -161,7 +161,7 @@ def _unknown(view: View, name: HostName, bare: str, port: int) -> Built:
     requested = str(name)
     if not _is_ip(bare):
         rules = view.query(http_rules, (bare, port))
-        if rules is not None:
+        if rules is not None and rules.rules:
             builder = _Builder(view, Destination(Host(bare), port))
             return builder.built(requested, builder.build(requested, (name.authority,)), (requested,))
     if not mesh(view).outbound_allow_any:
@@ -232,7 +232,7 @@ class _Builder:
         return Built(name, pb.dump(message), aliases, refs, (*provenance, *self.scene.provenance), findings)
 
     def _rules(self) -> tuple[HttpRule, ...]:
-        if self.rules is not None:
+        if self.rules is not None and self.rules.rules:
             return self.rules.rules
         target = Target(self.destination.host, self.destination.port)
         return (

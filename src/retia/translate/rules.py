@@ -138,48 +138,53 @@ def _put_text(matcher: Any, match: TextMatch) -> None:
 
 def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> None:
     action = route.route
-    _put_targets(action, scene, rule)
+    hashes = _hashes(scene, rule)
+    host = (rule.rewrite.authority if rule.rewrite is not None else "") or rule.request.host
+    if len(rule.targets) == 1:
+        only = rule.targets[0]
+        action.cluster = scene.cluster(only.target)
+        _put_edits(route, only.request, only.response)
+        host = host or only.request.host or default_host
+    else:
+        _put_weighted(action, scene, rule, "" if host else default_host)
+    if host:
+        action.host_rewrite_literal = host
     # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
     pb.duration(action.timeout, rule.timeout_s)
     pb.duration(action.idle_timeout, 0)
     if rule.retry is not None:
-        _put_retry(action.retry_policy, rule.retry)
+        _put_retry(action.retry_policy, rule.retry, hashed=bool(hashes) and len(rule.targets) == 1)
     if rule.rewrite is not None:
         _put_rewrite(action, rule.rewrite)
-    host = rule.request.host or (rule.rewrite.authority if rule.rewrite is not None else "") or default_host
-    if host:
-        action.host_rewrite_literal = host
     for mirror in rule.mirrors:
         policy = action.request_mirror_policies.add()
         policy.cluster = scene.cluster(mirror.target)
         policy.runtime_fraction.default_value.numerator = mirror.share
         policy.runtime_fraction.default_value.denominator = _MILLION
-    for hash_on in _hashes(scene, rule):
+    for hash_on in hashes:
         _put_hash(action.hash_policy.add(), hash_on)
 
 
-def _put_targets(action: Any, scene: Scene, rule: HttpRule) -> None:
-    if len(rule.targets) == 1:
-        only = rule.targets[0]
-        if only.request == HeaderEdits() and only.response == HeaderEdits():
-            action.cluster = scene.cluster(only.target)
-            return
+def _put_weighted(action: Any, scene: Scene, rule: HttpRule, default_host: str) -> None:
+    """Several destinations. In Envoy, and so in Istio, a new host of the whole route wins over theirs."""
     for weighted in rule.targets:
         entry = action.weighted_clusters.clusters.add()
         entry.name = scene.cluster(weighted.target)
         entry.weight.value = weighted.weight
         _put_edits(entry, weighted.request, weighted.response)
-        if weighted.request.host:
-            entry.host_rewrite_literal = weighted.request.host
+        host = weighted.request.host or default_host
+        if host:
+            entry.host_rewrite_literal = host
 
 
-def _put_retry(policy: Any, retry: Retry) -> None:
+def _put_retry(policy: Any, retry: Retry, *, hashed: bool) -> None:
+    """``hashed``: a key chose the endpoint; a retry is for the same one unless the rule says otherwise."""
     policy.retry_on = retry.on
     policy.num_retries.value = retry.attempts
     policy.retriable_status_codes.extend(retry.status_codes)
     if retry.per_try_timeout_s is not None:
         pb.duration(policy.per_try_timeout, retry.per_try_timeout_s)
-    if retry.other_hosts:
+    if not hashed if retry.other_hosts is None else retry.other_hosts:
         predicate = policy.retry_host_predicate.add()
         predicate.name = PREVIOUS_HOSTS
         pb.put(predicate.typed_config, _PREVIOUS_HOSTS)

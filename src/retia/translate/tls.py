@@ -41,8 +41,8 @@ def raw_buffer(socket: Any) -> None:
 def mesh_client(socket: Any, server_name: str, identities: Iterable[str], alpn: str) -> None:
     """Fill a ``TransportSocket``: mutual TLS to a peer that has one of exactly these identities.
 
-    With none known nobody is accepted: a list without names would accept every certificate of the mesh, in the
-    moment when a service's first endpoint is there and its name isn't yet.
+    With none known nobody is accepted: a list without names would accept every certificate of the mesh, in
+    the moment when a service's first endpoint is there and its name isn't yet.
     """
     context = tls_pb2.UpstreamTlsContext()
     common = context.common_tls_context

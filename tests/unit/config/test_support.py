@@ -43,11 +43,12 @@ def _camel(name: str) -> str:
     ("kind", "spec", "said"),
     [
         ("VirtualService", f"hosts: [a]\ngateways: [mesh, shop/front]\nhttp: [{{{TO}}}]", "spec.gateways[1]: is shop/front, which is not supported by this version; only mesh is"),
-        ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}}}]\nexportTo: [shop]", 'spec.exportTo: is shop, which is not supported by this version; only "*" and "." are'),
+        ("VirtualService", "hosts: [a]\nhttp: [{redirect: {uri: /b, redirectCode: 305}}]", "spec.http[0].redirect.redirectCode: is 305, which is not supported by this version; 301, 302, 303, 307 and 308 are"),
+        ("ServiceEntry", "hosts: [a.example]\nports: [{number: 80, name: http}]\nresolution: DNS\nexportTo: [shop]", 'spec.exportTo: is shop, which is not supported by this version; only "*" is'),
         ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, corsPolicy: {{maxAge: 1s}}}}]", "spec.http[0].corsPolicy: is not supported by this version"),
         ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, mirror: {{host: b}}, mirrorPercent: 5}}]", "spec.http[0].mirrorPercent: is an old name; use mirrorPercentage"),
         ("DestinationRule", "host: a\nsubsets: [{name: a, trafficPolicy: {retryBudget: {percent: 20}}}]", "spec.subsets[0].trafficPolicy.retryBudget: is not supported by this version"),
-        ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {warmupDurationSecs: 5s}}", "spec.trafficPolicy.loadBalancer.warmupDurationSecs: is not supported by this version"),
+        ("DestinationRule", "host: a\ntrafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: true}}}", "spec.trafficPolicy.loadBalancer.zoneAwareLbSetting: is not supported by this version"),
     ],
 )  # fmt: skip
 def test_a_field_to_come(kind: str, spec: str, said: str) -> None:
@@ -59,7 +60,7 @@ def test_a_field_that_is_empty_says_nothing() -> None:
 
 
 def test_a_field_to_come_costs_the_object() -> None:
-    text = document("DestinationRule", "host: a\nworkloadSelector: {matchLabels: {a: b}}")
+    text = document("DestinationRule", "host: a\ntrafficPolicy: {retryBudget: {percent: 20}}")
     assert parse_text(text).objects == ()
 
 

@@ -101,7 +101,7 @@ class OutlierDetection(Model):
     base_ejection_time: PositiveDuration | None = None
     """Times the number of ejections so far. Absent: 30s."""
     max_ejection_percent: WholePercent | None = None
-    """Absent: 10."""
+    """Absent or 0: 10. One endpoint may be out whatever the share is."""
     min_health_percent: WholePercent | None = None
     """Below it detection is off. Absent: 0."""
     outlier_detection_http_error_codes: tuple[UInt32, ...] = ()

@@ -84,8 +84,8 @@ class Retry:
     status_codes: tuple[int, ...] = ()
     per_try_timeout_s: float | None = None
     backoff_s: float | None = None
-    other_hosts: bool = True
-    """A retry avoids the endpoints that were tried before."""
+    other_hosts: bool | None = None
+    """A retry avoids the endpoints that were tried before. ``None``: unless a hash chose the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class HttpRule:
 
 @dataclass(frozen=True, slots=True)
 class HttpRules:
-    """What holds for one host and port."""
+    """What holds for one host and port. No rules: none is for this client, who is served as if none were."""
 
     rules: tuple[HttpRule, ...]
     provenance: tuple[Provenance, ...] = ()

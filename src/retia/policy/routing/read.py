@@ -22,6 +22,8 @@ from retia.policy.routing.forms import (
 
 _PRESENT = TextMatch(MatchKind.PRESENT)
 _PROTECTED = ("host", ":authority")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+"""What a redirect's location leaves out."""
 
 
 def share(percent: float) -> int:
@@ -73,13 +75,21 @@ def request_match(block: Any) -> RequestMatch:
 def narrow(
     outer: tuple[RequestMatch, ...], inner: tuple[RequestMatch, ...]
 ) -> tuple[RequestMatch, ...] | None:
-    """Requests that both match; ``None``: there are none."""
+    """Requests that both match; ``None``: a block of ``inner`` lies outside all of ``outer``.
+
+    One such block costs the whole rule (Istio reference, VirtualService, ``delegate``).
+    """
     if not outer:
         return inner
     if not inner:
         return outer
-    both = [joined for a in outer for b in inner if (joined := _both(a, b)) is not None]
-    return tuple(both) or None
+    found: list[RequestMatch] = []
+    for block in inner:
+        joined = [both for one in outer if (both := _both(one, block)) is not None]
+        if not joined:
+            return None
+        found += joined
+    return tuple(found)
 
 
 def with_matches(rule: HttpRule, matches: tuple[RequestMatch, ...]) -> HttpRule:
@@ -88,11 +98,11 @@ def with_matches(rule: HttpRule, matches: tuple[RequestMatch, ...]) -> HttpRule:
 
 def _both(outer: RequestMatch, inner: RequestMatch) -> RequestMatch | None:
     path = _narrower(outer.path, inner.path)
-    if path is False:
+    if path is False or (outer.path and inner.path and outer.ignore_case != inner.ignore_case):
         return None
     return RequestMatch(
         path=path if isinstance(path, TextMatch) else None,
-        ignore_case=outer.ignore_case or inner.ignore_case,
+        ignore_case=(inner if inner.path is not None else outer).ignore_case,
         headers=outer.headers + tuple(h for h in inner.headers if h not in outer.headers),
         query=outer.query + tuple(q for q in inner.query if q not in outer.query),
     )
@@ -123,6 +133,8 @@ def redirect(rule: Any, request_port: int) -> Redirect:
     port = rule.port or 0
     if rule.derive_port is not None and str(rule.derive_port) == "FROM_REQUEST_PORT":
         port = request_port
+    if port == _DEFAULT_PORTS[rule.scheme or "http"]:
+        port = 0
     return Redirect(
         path=rule.uri or "",
         prefix=rule.prefix_rewrite or "",
@@ -153,7 +165,7 @@ def retry(rule: Any, default_on: str) -> Retry | None:
         status_codes=codes,
         per_try_timeout_s=None if rule.per_try_timeout is None else float(rule.per_try_timeout),
         backoff_s=None if rule.backoff is None else float(rule.backoff),
-        other_hosts=True if ignore is None else bool(ignore),
+        other_hosts=None if ignore is None else bool(ignore),
     )
 
 
@@ -195,8 +207,9 @@ def _edits(part: Any, where: str, dropped: list[tuple[str, str]]) -> HeaderEdits
     kept: dict[str, list[tuple[str, str]]] = {"set": [], "add": []}
     for action in ("set", "add"):
         for name, value in sorted(dict(getattr(part, action) or ()).items()):
-            if name.lower() in _PROTECTED and action == "set" and where == "request":
-                host = value
+            if name.lower() in _PROTECTED and where == "request":
+                # What is set counts before what is added, as in Istio; a request has one host.
+                host = value if action == "set" else host or value
             elif name.startswith(":") or name.lower() == "host":
                 dropped.append((name, f"{where}.{action}"))
             else:

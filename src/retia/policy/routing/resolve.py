@@ -32,6 +32,7 @@ from retia.policy.routing.forms import (
 )
 from retia.policy.traffic import traffic_policy
 from retia.policy.traffic.resolve import missing_subset
+from retia.policy.visibility import visible
 
 DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 """Istio's default since 1.24: only what can't have reached the application."""
@@ -247,19 +248,22 @@ class _Reader:
     def _delegated(self, http: Any, field: str, matches: tuple[RequestMatch, ...]) -> list[HttpRule]:
         """The rules of the object that this rule delegates to, each narrowed by this rule's matches.
 
-        Delegates don't delegate further (Istio allows one level).
+        Delegates don't delegate further (Istio allows one level). What they leave out (timeout, retries, ...)
+        is as the rule that delegates says.
         """
         namespace = http.delegate.namespace or self.ref.namespace
+        name = f"VirtualService {namespace}/{http.delegate.name}"
         target: ConfigObject | None = self.view.fact(
             "config", "VirtualService", namespace, http.delegate.name
         )
         if target is None or target.spec.hosts:
-            self._note(
-                Code.UNKNOWN_HOST,
-                f"VirtualService {namespace}/{http.delegate.name} doesn't exist or names hosts of its own; "
-                "the rule has no effect",
-                f"{field}.delegate",
-            )
+            wrong = "doesn't exist or names hosts of its own"
+        elif not visible(target.spec.export_to, target.ref.namespace, self.ref.namespace):
+            wrong = f"is not exported to namespace {self.ref.namespace}"
+        else:
+            wrong = ""
+        if target is None or wrong:
+            self._note(Code.UNKNOWN_HOST, f"{name} {wrong}; the rule has no effect", f"{field}.delegate")
             return []
         self.provenance.append(Provenance(self.ref, field))
         inner = _Reader(self.view, target, self.host, self.port)
@@ -267,10 +271,29 @@ class _Reader:
         for index, rule in enumerate(target.spec.http):
             if rule.delegate is not None:
                 continue
-            for read_rule in inner.rules(rule, index):
+            for read_rule in inner.rules(_inheriting(rule, http), index):
                 narrowed = read.narrow(matches, read_rule.matches)
                 if narrowed is not None:
                     found.append(read.with_matches(read_rule, narrowed))
+                else:
+                    inner._note(
+                        Code.NO_EFFECT_FIELD,
+                        f"its matches aren't all within those of {self.ref} {field}; the rule has no effect",
+                        read_rule.field,
+                    )
         self.provenance.extend(Provenance(target.ref, rule.field) for rule in found)
         self.findings.extend(inner.findings)
         return found
+
+
+_INHERITED = ("rewrite", "timeout", "retries", "fault", "cors_policy", "headers")
+_MIRRORING = ("mirror", "mirrors", "mirror_percent", "mirror_percentage")
+
+
+def _inheriting(rule: Any, outer: Any) -> Any:
+    """A delegate's rule with what it leaves out taken from the rule that delegates to it."""
+    taken = {field: getattr(outer, field) for field in _INHERITED if getattr(rule, field) is None}
+    if rule.mirror is None and not rule.mirrors:
+        taken |= {field: getattr(outer, field) for field in _MIRRORING}
+    taken["name"] = "-".join(name for name in (outer.name, rule.name) if name)
+    return rule.model_copy(update=taken)

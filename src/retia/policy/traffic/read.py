@@ -226,7 +226,7 @@ def _outlier(detection: Any) -> Outlier:
         split_local_errors=bool(detection.split_external_local_origin_errors),
         interval_s=_seconds(detection.interval),
         base_ejection_s=_seconds(detection.base_ejection_time),
-        max_ejection_percent=detection.max_ejection_percent,
+        max_ejection_percent=detection.max_ejection_percent or None,
         min_health_percent=detection.min_health_percent or 0,
     )
 
