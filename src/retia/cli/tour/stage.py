@@ -21,8 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import yaml
-
 from retia.cli.tour import leftovers
 from retia.cli.tour.client import Visitor
 from retia.cli.tour.envoy import Envoy
@@ -88,10 +86,9 @@ class Stage:
     def start(self) -> None:
         """Start the mesh and wait until it is whole; raises :class:`TourError` when that fails."""
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = self._file if self._capture == "auto" else self.file_with_capture()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                retia("up", str(file), *self._arguments),
+                retia("up", str(self._file), "--capture", self._capture, *self._arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -210,19 +207,6 @@ class Stage:
         time.sleep(0.05)
 
     # -- starting and waiting
-
-    def file_with_capture(self) -> Path:
-        """A copy of the mesh file, in the state folder, in which every service says how it is captured."""
-        content = yaml.safe_load(self._file.read_text())
-        folder = self._file.resolve().parent
-        given = content.get("config", [])
-        content["config"] = [str(folder / name) for name in ([given] if isinstance(given, str) else given)]
-        for service in content.get("services", {}).values():
-            service["capture"] = self._capture
-            service["working_dir"] = str(folder / service.get("working_dir", "."))
-        copy = self.home / "retia.yaml"
-        copy.write_text(yaml.safe_dump(content, sort_keys=False))
-        return copy
 
     def _whole_or_dead(self) -> bool:
         return not self.running or not self._missing()
