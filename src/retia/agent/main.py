@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -32,15 +33,33 @@ def become_keeper(settings: Settings, arguments: Sequence[str]) -> None:
     """Check what can be checked without a network, then become the keeper. Raises :class:`SettingsError`."""
     from retia.agent import envoy
     from retia.agent.paths import HomeError, Paths
+    from retia.identity.token import TokenError, parse_token
 
     paths = Paths(settings.home)
     try:
+        if settings.join:
+            parse_token(settings.join)
+        check_local(settings.advertise_address)
         paths.prepare()
         envoy.find_path(settings.envoy)
-    except (HomeError, envoy.EnvoyError) as error:
+    except (HomeError, TokenError, envoy.EnvoyError) as error:
         raise SettingsError(str(error)) from error
     worker = [sys.executable, "-m", "retia.agent.main", "--worker", *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "retia.agent.keeper", str(paths.run), *worker])
+
+
+def check_local(address: str) -> None:
+    """That the host gateway can listen there. Raises :class:`SettingsError`."""
+    if not address:
+        return
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise SettingsError(
+                f"--advertise-address {address}: no interface of this host has it ({error.strerror}); "
+                "'ip address' lists those that there are"
+            ) from error
 
 
 def run_worker(settings: Settings) -> int:

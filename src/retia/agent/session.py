@@ -120,9 +120,11 @@ def _parts(items: list[Any]) -> list[list[Any]]:
 
 
 class Session:
-    """Keeps a session up. ``connect`` makes a new channel to the controller (it may raise)."""
+    """Keeps a session up. ``connect`` makes a new channel to the controller (it may raise); ``address`` is
+    that controller's, for the log."""
 
-    def __init__(self, host: Host, connect: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, host: Host, connect: Callable[[], Awaitable[Any]], address: str = "") -> None:
+        self._address = address
         self._host = host
         self._connect = connect
         self._unsaid = _Unsaid()
@@ -212,10 +214,10 @@ class Session:
 
     def _lost(self, reason: str) -> None:
         if self.connected.is_set():
-            _log.warning("the controller is away", reason=reason)
+            _log.warning("the controller is away", controller=self._address, reason=reason)
             self.since = time.monotonic()
         elif reason != self.last_error:
-            _log.warning("the controller can't be reached", reason=reason)
+            _log.warning("the controller can't be reached", controller=self._address, reason=reason)
         self.last_error = reason
         self.hopeful = False
         self.connected.clear()

@@ -95,7 +95,7 @@ class Worker:
             gateway,
             settings.advertise_address,
         )
-        self._session = Session(self._model, self._identity.connect)
+        self._session = Session(self._model, self._identity.connect, controller)
         self._proxies = Proxies(paths, keeper, self._state, binary, self._model, lambda: self._model.hopeless)
         self._model.session = self._session
         self._model.proxies = self._proxies

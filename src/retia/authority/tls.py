@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -168,8 +169,11 @@ def explain(error: BaseException) -> str:
         return _ALERTS.get(reason, f"TLS failed: {reason}")
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return f"the name can't be resolved ({error.strerror})"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        # asyncio's own sentence repeats the address and hides the reason.
+        return os.strerror(error.errno) if error.errno else error.strerror or str(error)
     return str(error) or type(error).__name__
 
 

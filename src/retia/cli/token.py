@@ -43,8 +43,15 @@ def create(
         output.emit(token, output_format)
         return
     output.write(f"{token.token}\n")
+    if not token.controller:
+        output.say(
+            "this controller is reached from its own host only; to take in others, start it with "
+            "'retia up --advertise-address ADDRESS'"
+        )
     where = token.controller or "ADDRESS"
-    output.say(f"on the other host: retia agent --join TOKEN --controller {where}")
+    output.say(
+        f"on the other host: retia agent --join TOKEN --controller {where} --advertise-address ITS-ADDRESS"
+    )
 
 
 def parse_ttl(text: str) -> int:
