@@ -44,6 +44,8 @@ class ProxyWorld:
         """Aliases that differ from the resource's name."""
         self._provisional: set[Name] = set()
         """Names whose resource was made here for want of a better one."""
+        self._accepted: dict[Name, Resource] = {}
+        """What the proxy goes on with while it has not accepted the newer version."""
 
     # The world
 
@@ -77,11 +79,37 @@ class ProxyWorld:
             if same is not None and same.version == resource.version and same.aliases == resource.aliases:
                 self._keep(resource)
                 continue
+            if same is not None and same.exists:
+                self._accepted.setdefault(name, same)
             changed |= self._put(resource)
             self._keep(resource)
         for name in removed:
+            self._accepted.pop(name, None)
             changed |= self._remove(name)
             self._drop(name)
+        return _with_lists(changed)
+
+    def accepted(self, resource: Resource) -> None:
+        """The proxy has taken this version."""
+        name = Name(resource.type, resource.name)
+        current = self._resources.get(name)
+        if current is not None and current.version == resource.version:
+            self._accepted.pop(name, None)
+
+    def refused(self, resource: Resource) -> set[Name]:
+        """The proxy has refused this version: go back to the one before, so that a restarted proxy has it too.
+
+        A version shaped by a security object is not taken back: what it guards stays shut. Returns the names
+        that have another answer now.
+        """
+        name = Name(resource.type, resource.name)
+        current = self._resources.get(name)
+        good = self._accepted.get(name)
+        if good is None or current is None or current.version != resource.version or resource.security:
+            return set()
+        del self._accepted[name]
+        changed = self._put(good)
+        self._keep(good)
         return _with_lists(changed)
 
     def _put(self, resource: Resource) -> set[Name]:

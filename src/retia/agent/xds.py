@@ -126,6 +126,7 @@ class ProxyXds:
         name = Name(resource.type, resource.name)
         self.acked[name] = resource.version
         self.nacked.pop(name, None)
+        self.world.accepted(resource)
         self._listener.on_acked(self.proxy, resource)
 
     def _refused(self, resource: Resource, error: str) -> None:
@@ -133,6 +134,9 @@ class ProxyXds:
         self.nacked[name] = (resource.version, error)
         _log.error("the proxy refuses a resource", proxy=self.proxy, resource=str(name), error=error)
         self._listener.on_nacked(self.proxy, resource, error)
+        if changed := self.world.refused(resource):
+            # Later: a stream may not be told of changes while it reports events.
+            asyncio.get_running_loop().call_soon(self.changed, changed)
 
     def _ask(self, names: list[Name]) -> None:
         """Names that the proxy had not asked for on this stream."""

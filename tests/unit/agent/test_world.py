@@ -168,3 +168,39 @@ def test_a_restart_finds_what_was_held(books: Books) -> None:
     again.world.load(books.kept.values())
     assert held(again.world) == held(books.world)
     assert again.world.get(Name(VHDS, "80/b")) == books.world.get(Name(VHDS, "80/b"))
+
+
+def test_a_refused_version_makes_way_for_the_one_before_on_disk_too(books: Books) -> None:
+    good, bad = resource(CDS, "a", "good"), resource(CDS, "a", "bad")
+    name = Name(CDS, "a")
+    books.world.apply([good], [])
+    books.world.accepted(good)
+    books.world.apply([bad], [])
+    assert name in books.world.refused(bad)
+    assert books.world.get(name) == books.kept[name] == good
+
+
+def test_an_accepted_version_is_not_gone_back_on(books: Books) -> None:
+    first, second, third = (resource(CDS, "a", content) for content in ("1", "2", "3"))
+    for version in (first, second):
+        books.world.apply([version], [])
+        books.world.accepted(version)
+    books.world.apply([third], [])
+    books.world.refused(third)
+    assert books.world.get(Name(CDS, "a")) == second
+
+
+def test_a_refused_first_version_has_none_before_it(books: Books) -> None:
+    bad = resource(CDS, "a", "bad")
+    books.world.apply([bad], [])
+    assert books.world.refused(bad) == set()
+
+
+def test_a_refused_security_version_is_not_taken_back(books: Books) -> None:
+    old = resource(LDS, "inbound", "open")
+    tight = encode(LDS, Built("inbound", b"tight", security=True))
+    books.world.apply([old], [])
+    books.world.accepted(old)
+    books.world.apply([tight], [])
+    assert books.world.refused(tight) == set()
+    assert books.world.get(Name(LDS, "inbound")) == tight
