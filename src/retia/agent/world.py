@@ -97,7 +97,7 @@ class ProxyWorld:
             self._accepted.pop(name, None)
 
     def refused(self, resource: Resource) -> set[Name]:
-        """The proxy has refused this version: go back to the one before, so that a restarted proxy has it too.
+        """The proxy has refused this version: go back to the one before, which a restarted proxy gets too.
 
         A version shaped by a security object is not taken back: what it guards stays shut. Returns the names
         that have another answer now.
