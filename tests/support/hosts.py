@@ -170,6 +170,10 @@ class Home:
         wait_until(lambda: self.connected() or process.poll() is not None, START_S)
         assert self.connected(), tail(self.log("agent"))
 
+    def forget_index(self) -> None:
+        """Whatever else uses this machine may take the mesh's index while nothing runs here."""
+        (self.home / "run" / "index").unlink(missing_ok=True)
+
     def join(self, controller: Home, *options: str) -> None:
         """Becomes a host of that controller's mesh, as the manual says."""
         token = controller.token()
