@@ -81,7 +81,11 @@ def render(results: Results, rows: dict[str, str], page: Path) -> None:
 
 def _body(results: Results, rows: dict[str, str]) -> str:
     figures = sorted(results.figures, key=lambda f: list(rows).index(f["row"]) if f["row"] in rows else 99)
-    lines = [f"Measured on {_machines(figures)}.", ""]
+    lines = [
+        f"Measured on {_machines(figures)}. *Load* is the machine's load average at the end of a row: where it "
+        "is well above what the row itself makes, others were busy, and times are too long.",
+        "",
+    ]
     lines += [
         "| row | what | measured | at most | met | range and sizes | date |",
         "|---|---|---|---|---|---|---|",
@@ -112,7 +116,7 @@ def _line(figure: dict[str, Any]) -> str:
     details = ", ".join(
         f"{name.replace('_', ' ')} {_number(x)}" for name, x in figure["details"].items() if x is not None
     )
-    cells = (figure["row"], figure["what"], value, target, met, details, figure["date"])
+    cells = (figure["row"], figure["what"], value, target, met, details, figure["date"], figure["load_1m"])
     return "| " + " | ".join(str(c) for c in cells) + " |"
 
 
