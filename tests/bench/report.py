@@ -82,13 +82,13 @@ def render(results: Results, rows: dict[str, str], page: Path) -> None:
 def _body(results: Results, rows: dict[str, str]) -> str:
     figures = sorted(results.figures, key=lambda f: list(rows).index(f["row"]) if f["row"] in rows else 99)
     lines = [
-        f"Measured on {_machines(figures)}. *Load* is the machine's load average at the end of a row: where it "
-        "is well above what the row itself makes, others were busy, and times are too long.",
+        f"Measured on {_machines(figures)}. *Load* is the machine's load average when a row had ended: where "
+        "it is well above what the row itself makes, others were busy, and times are too long.",
         "",
     ]
     lines += [
-        "| row | what | measured | at most | met | range and sizes | date |",
-        "|---|---|---|---|---|---|---|",
+        "| row | what | measured | at most | met | range and sizes | date | load |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [_line(f) for f in figures]
     lines += ["", "| row | how |", "|---|---|"]
