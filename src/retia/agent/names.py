@@ -13,7 +13,7 @@ from typing import Any
 
 from retia.agent.rpc import Message
 from retia.agent.state import State
-from retia.model.ids import DNS_SUFFIX
+from retia.model.ids import DNS_SUFFIX, expansions, wildcards_of
 
 KIND = "name"
 META = "names"
@@ -121,14 +121,12 @@ class NameTable:
         ``reviews``, ``reviews.default``, ``reviews.default.svc`` and the full name are understood; then
         wildcard hosts.
         """
-        for host in spellings(name, namespace):
+        for host in expansions(name, namespace):
             entry = self._entries.get(host)
             if entry is not None:
                 return entry
-        rest = name
-        while self._wildcards and "." in rest:
-            rest = rest.partition(".")[2]
-            entry = self._wildcards.get(f"*.{rest}")
+        for wildcard in wildcards_of(name) if self._wildcards else ():
+            entry = self._wildcards.get(wildcard)
             if entry is not None:
                 return entry
         return None
@@ -143,28 +141,9 @@ class NameTable:
         found = self.find(name, namespace)
         if found is not None and not found.host.startswith("*"):
             return found.host
-        labels = name.split(".")
-        if len(labels) == 1:
-            return f"{name}.{namespace}.{DNS_SUFFIX}"
-        if len(labels) == 2:
-            return f"{name}.{DNS_SUFFIX}"
-        if len(labels) == 3 and labels[2] == "svc":
-            return f"{name}.{DNS_SUFFIX.removeprefix('svc.')}"
-        return name
+        return expansions(name, namespace)[0]
 
     def _insert(self, entry: Entry) -> None:
         self._entries[entry.host] = entry
         if entry.host.startswith("*."):
             self._wildcards[entry.host] = entry
-
-
-def spellings(name: str, namespace: str) -> tuple[str, ...]:
-    """The full names that ``name`` may stand for, in order of preference."""
-    labels = name.split(".")
-    if len(labels) == 1:
-        return (f"{name}.{namespace}.{DNS_SUFFIX}", name)
-    if len(labels) == 2:
-        return (f"{name}.{DNS_SUFFIX}", name)
-    if len(labels) == 3 and labels[2] == "svc":
-        return (f"{name}.{DNS_SUFFIX.removeprefix('svc.')}", name)
-    return (name,)

@@ -6,10 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from retia.aio.unix import LONGEST_SOCKET_PATH
 from retia.node.addresses import MAX_WORKLOAD
-
-LONGEST_SOCKET_PATH = 107
-"""``sun_path`` holds 108 bytes with the zero at the end (unix(7))."""
 
 
 class HomeError(Exception):

@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from retia._generated import agent_pb2 as pb
 from retia.agent.rpc import Message
 from retia.api.local import HealthCheck, PortSpec, UpstreamSpec, WorkloadInfo
-from retia.model.mesh import ProxyKind
+from retia.model.mesh import INBOUND_PORT, ProxyKind
 from retia.model.resource import Resource
 from retia.node.addresses import (
     EXPLICIT_PORT,
-    INBOUND_PORT,
     OUTBOUND_AUTO_PORT,
     OUTBOUND_HTTP_PORT,
     OUTBOUND_TCP_PORT,

@@ -1,4 +1,5 @@
-"""Helpers around asyncio: clocks, pauses between attempts, tasks with parents, gRPC servers.
+"""Helpers around asyncio: clocks, pauses between attempts, tasks with parents, gRPC servers;
+and what the kernel says about unix sockets.
 
 Nothing here knows of meshes.
 """

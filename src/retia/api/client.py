@@ -15,15 +15,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from retia.aio.unix import LONGEST_SOCKET_PATH
 from retia.api import schema
 
 M = TypeVar("M", bound=BaseModel)
 
 TIMEOUT_S = 35.0
 """A little above what the server allows its backend."""
-
-SOCKET_PATH_LIMIT = 107
-"""The longest path of a unix socket in bytes (``sun_path`` is 108 with the closing zero, unix(7))."""
 
 
 class ClientError(Exception):
@@ -41,10 +39,10 @@ class Client:
     """A connection to one controller. Use it as a context manager, or call :meth:`close`."""
 
     def __init__(self, socket: Path, transport: httpx.BaseTransport | None = None) -> None:
-        if transport is None and len(str(socket).encode()) > SOCKET_PATH_LIMIT:
+        if transport is None and len(str(socket).encode()) > LONGEST_SOCKET_PATH:
             raise ClientError(
                 f"the socket path {socket} has {len(str(socket).encode())} bytes; the kernel allows "
-                f"{SOCKET_PATH_LIMIT}; set RETIA_HOME to a shorter path",
+                f"{LONGEST_SOCKET_PATH}; set RETIA_HOME to a shorter path",
                 "no_controller",
             )
         self._socket = socket

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retia.aio.unix import LONGEST_SOCKET_PATH
 from retia.cli.errors import CliError
 
 if TYPE_CHECKING:
     from retia.api.client import Client
     from retia.api.local import LocalClient
-
-SOCKET_PATH_LIMIT = 107
-"""``sun_path`` is 108 bytes with the closing zero (unix(7))."""
 
 _LONGEST_SOCKET = "run/p/65000/admin.sock"
 
@@ -36,8 +34,8 @@ class Session:
         chosen = home or environ.get("RETIA_HOME", "") or "~/.retia"
         path = Path(chosen).expanduser().absolute()
         longest = len(str(path / _LONGEST_SOCKET).encode())
-        if longest > SOCKET_PATH_LIMIT:
-            room = SOCKET_PATH_LIMIT - len(_LONGEST_SOCKET) - 1
+        if longest > LONGEST_SOCKET_PATH:
+            room = LONGEST_SOCKET_PATH - len(_LONGEST_SOCKET) - 1
             raise CliError(
                 f"RETIA_HOME {path} has {len(str(path).encode())} bytes; the kernel's limit for socket paths "
                 f"leaves {room}; choose a shorter path"

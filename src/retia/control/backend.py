@@ -29,12 +29,11 @@ from retia.control.registry import HostState, ProxyState
 from retia.control.session import PROTOCOL, Unavailable
 from retia.identity.spiffe import IdentityError, parse_host_id
 from retia.model.finding import Finding, Level
-from retia.model.ids import Host
+from retia.model.ids import Host, expansions
 from retia.model.mesh import EndpointSet, MeshSettings, Service
 from retia.model.objects import ObjectRef
 from retia.model.snapshot import PlainView
 from retia.policy.authn import port_mode
-from retia.policy.registry import expansions
 from retia.sources import backup
 from retia.sources.errors import StoreError
 from retia.sources.space import Space

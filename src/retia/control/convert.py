@@ -9,6 +9,7 @@ from retia._generated import agent_pb2 as pb
 from retia.identity.spiffe import IdentityError, parse_namespace, parse_service_account
 from retia.model.ids import MESH_NAMESPACE, Host, HostId, ProxyId, WorkloadId
 from retia.model.mesh import (
+    INBOUND_PORT,
     CaptureMode,
     Protocol,
     Proxy,
@@ -92,7 +93,7 @@ def proxy_of(message: Message, workload: Workload | None, host: Message, trust_d
         explicit_port=message.explicit_port,
         upstreams=tuple(Upstream(u.local_port, Host(u.host), u.port) for u in message.upstreams),
         inbound_address=workload.published_address if workload.ports else "",
-        inbound_port=message.inbound_port or 15006,
+        inbound_port=message.inbound_port or INBOUND_PORT,
         app_address=workload.app_address,
         ports=workload.ports,
         trust_domain=trust_domain,

@@ -10,14 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from retia.aio.unix import LONGEST_SOCKET_PATH
 from retia.identity.spiffe import IdentityError, parse_trust_domain
-
-XDS_PORT = 15012
-METRICS_PORT = 15014
-PORTS_APART = 100
-MAX_INDEX = 15
-LONGEST_SOCKET_PATH = 107
-"""``sun_path`` holds 108 bytes with the zero at the end (unix(7))."""
+from retia.node.addresses import MAX_INDEX, mesh_ports
 
 
 class SettingsError(Exception):
@@ -55,11 +50,11 @@ class Settings:
 
     @property
     def xds_port(self) -> int:
-        return self.port or XDS_PORT + PORTS_APART * self.index
+        return self.port or mesh_ports(self.index).control
 
     @property
     def health_port(self) -> int:
-        return self.metrics_port or METRICS_PORT + PORTS_APART * self.index
+        return self.metrics_port or mesh_ports(self.index).metrics
 
     @property
     def state(self) -> Path:

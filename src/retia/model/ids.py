@@ -42,6 +42,24 @@ def qualify(host: str, namespace: str, suffix: str = DNS_SUFFIX) -> Host:
     return service_host(host, namespace, suffix) if "." not in host and host != "*" else Host(host)
 
 
+def expansions(name: str, namespace: str, suffix: str = DNS_SUFFIX) -> tuple[Host, ...]:
+    """The full names that a client in ``namespace`` may mean by ``name``, the preferred one first.
+
+    ``reviews``, ``reviews.default`` and ``reviews.default.svc`` mean the service before a host of just that
+    name; anything else means itself.
+    """
+    name = name.rstrip(".")
+    labels = name.split(".")
+    svc, _, domain = suffix.partition(".")
+    if len(labels) == 1:
+        return (service_host(name, namespace, suffix), Host(name))
+    if len(labels) == 2:
+        return (Host(f"{name}.{suffix}"), Host(name))
+    if len(labels) == 3 and labels[2] == svc and domain:
+        return (Host(f"{name}.{domain}"), Host(name))
+    return (Host(name),)
+
+
 def wildcards_of(host: str) -> tuple[str, ...]:
     """The wildcard hosts that cover ``host``, the most specific first: ``a.b.c`` gives ``*.b.c *.c *``."""
     labels = host.removeprefix("*.").split(".")

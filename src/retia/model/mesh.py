@@ -7,13 +7,16 @@ between threads and streams without a copy. Label sets are sorted tuples of pair
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
-from retia.model.ids import Host, HostId, Namespace, ProxyId, SpiffeId, WorkloadId
+from retia.model.ids import DNS_SUFFIX, Host, HostId, Namespace, ProxyId, SpiffeId, WorkloadId
 
 Labels = tuple[tuple[str, str], ...]
 """Labels or annotations: pairs sorted by key, each key once."""
+
+INBOUND_PORT = 15006
+"""Where every sidecar takes mutual TLS, on its workload's published address; Istio's number."""
 
 
 def labels_of(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> Labels:
@@ -234,7 +237,7 @@ class Proxy:
     upstreams: tuple[Upstream, ...] = ()
     inbound_address: str = ""
     """The published address; empty: no inbound listener."""
-    inbound_port: int = 15006
+    inbound_port: int = INBOUND_PORT
     app_address: str = ""
     ports: tuple[WorkloadPort, ...] = ()
     trust_domain: str = "cluster.local"
@@ -251,13 +254,13 @@ class MeshSettings:
     """Mesh-wide settings. ``fact key: ("mesh",)``."""
 
     trust_domain: str = "cluster.local"
-    dns_suffix: str = "svc.cluster.local"
+    dns_suffix: str = DNS_SUFFIX
+    """What follows ``<service>.<namespace>.`` in a full name."""
     connect_timeout_s: float = 10.0
     """For clusters with no ``connectionPool.tcp.connectTimeout``; Istio's default."""
     default_retries: int = 2
     """Attempts beyond the first where no rule sets any; Istio's default. 0: none."""
     protocol_detection_timeout_s: float = 0.2
-    drain_time_s: float = 10.0
+    """How long the first bytes of an undeclared port are waited for; 0: not at all."""
     outbound_allow_any: bool = True
     """Unknown destinations are passed on rather than refused (``outboundTrafficPolicy: ALLOW_ANY``)."""
-    extra: Labels = field(default=())

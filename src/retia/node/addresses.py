@@ -18,7 +18,6 @@ OUTBOUND_HTTP_PORT = 15001
 OUTBOUND_AUTO_PORT = 15002
 OUTBOUND_TCP_PORT = 15003
 EXPLICIT_PORT = 15001
-INBOUND_PORT = 15006
 DNS_PORT = 15053
 """Ports on a workload's own addresses: the same in every mesh, since the addresses differ."""
 
@@ -33,8 +32,6 @@ class MeshPorts:
     """xDS and identity, mTLS; at the address that the controller advertises."""
     metrics: int
     """The controller's metrics and health, on 127.0.0.1."""
-    agent: int
-    """The agent's metrics and health, on 127.0.0.1."""
     gateway: int
     """The host gateway: mTLS from other hosts."""
 
@@ -57,17 +54,7 @@ def check_index(index: int) -> int:
 def mesh_ports(index: int) -> MeshPorts:
     """The ports of mesh ``index``."""
     shift = _PORT_STEP * check_index(index)
-    return MeshPorts(control=15012 + shift, metrics=15014 + shift, agent=15020 + shift, gateway=15443 + shift)
-
-
-def published_network(index: int) -> str:
-    """The range of published addresses, such as ``127.64.0.0/16``."""
-    return f"127.{64 + 2 * check_index(index)}.0.0/16"
-
-
-def app_network(index: int) -> str:
-    """The range of app addresses, such as ``127.65.0.0/16``."""
-    return f"127.{65 + 2 * check_index(index)}.0.0/16"
+    return MeshPorts(control=15012 + shift, metrics=15014 + shift, gateway=15443 + shift)
 
 
 def workload_addresses(index: int, number: int) -> WorkloadAddresses:
@@ -77,16 +64,3 @@ def workload_addresses(index: int, number: int) -> WorkloadAddresses:
         raise ValueError(f"workload number is {number}; it must be 1 to {MAX_WORKLOAD}")
     tail = f"{number >> 8}.{number & 255}"
     return WorkloadAddresses(published=f"127.{64 + 2 * index}.{tail}", app=f"127.{65 + 2 * index}.{tail}")
-
-
-def workload_number(index: int, address: str) -> int | None:
-    """The number of the workload that has ``address`` (published or app) in mesh ``index``; None:
-    nobody's."""
-    parts = address.split(".")
-    if len(parts) != 4 or not all(p.isascii() and p.isdigit() for p in parts):
-        return None
-    first, second, high, low = (int(p) for p in parts)
-    if first != 127 or second not in (64 + 2 * index, 65 + 2 * index) or high > 255 or low > 255:
-        return None
-    number = high << 8 | low
-    return number if 1 <= number <= MAX_WORKLOAD else None

@@ -24,6 +24,7 @@ from typing import Any
 
 from retia.model.ids import Host, Namespace, SpiffeId, WorkloadId, qualify, service_host
 from retia.model.mesh import (
+    INBOUND_PORT,
     Endpoint,
     EndpointSet,
     Labels,
@@ -40,9 +41,6 @@ from retia.model.mesh import (
 )
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import FactKey
-
-INBOUND_PORT = 15006
-"""Where every sidecar takes mTLS, at its published address; Istio's inbound port."""
 
 _NAMED = ("VirtualService", "DestinationRule")
 _INDEX_OF = {"VirtualService": "vs-host", "DestinationRule": "dr-host"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retia.model.ids import Host, SpiffeId, wildcards_of
+from retia.model.ids import Host, SpiffeId, expansions, wildcards_of
 from retia.model.mesh import Endpoint, MeshSettings, Service
 from retia.model.snapshot import View
 
@@ -63,20 +63,6 @@ def spellings(host: str, namespace: str, client_namespace: str, suffix: str) -> 
     if namespace == client_namespace:
         forms.append(name)
     return tuple(forms)
-
-
-def expansions(name: str, namespace: str, suffix: str) -> tuple[str, ...]:
-    """The full names that ``name`` may stand for in a namespace, in the order in which they are tried."""
-    name = name.rstrip(".")
-    labels = name.split(".")
-    svc, _, domain = suffix.partition(".")
-    if len(labels) == 1:
-        return (f"{name}.{namespace}.{suffix}", name)
-    if len(labels) == 2:
-        return (f"{name}.{suffix}", name)
-    if len(labels) == 3 and labels[2] == svc and domain:
-        return (f"{name}.{domain}", name)
-    return (name,)
 
 
 def resolve_name(view: View, name: str, namespace: str, port: int) -> Destination | None:

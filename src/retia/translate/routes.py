@@ -16,13 +16,12 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
-from retia.model.ids import Host
+from retia.model.ids import Host, expansions
 from retia.model.mesh import Resolution, Service
 from retia.model.resource import Built, Name, Provenance, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import (
     Destination,
-    expansions,
     mesh,
     resolve_address,
     resolve_name,

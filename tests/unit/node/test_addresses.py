@@ -10,11 +10,8 @@ from retia.node.addresses import (
     MAX_INDEX,
     MAX_WORKLOAD,
     MeshPorts,
-    app_network,
     mesh_ports,
-    published_network,
     workload_addresses,
-    workload_number,
 )
 
 indexes = st.integers(0, MAX_INDEX)
@@ -25,36 +22,26 @@ def test_first_mesh() -> None:
     assert workload_addresses(0, 1).published == "127.64.0.1"
     assert workload_addresses(0, 1).app == "127.65.0.1"
     assert workload_addresses(0, 300).app == "127.65.1.44"
-    assert mesh_ports(0) == MeshPorts(control=15012, metrics=15014, agent=15020, gateway=15443)
+    assert mesh_ports(0) == MeshPorts(control=15012, metrics=15014, gateway=15443)
 
 
 def test_last_mesh() -> None:
-    assert published_network(15) == "127.94.0.0/16"
-    assert app_network(15) == "127.95.0.0/16"
+    assert workload_addresses(15, 1).published == "127.94.0.1"
+    assert workload_addresses(15, 1).app == "127.95.0.1"
     assert mesh_ports(15).gateway == 16943
 
 
-@given(indexes, numbers)
-def test_addresses_lie_in_their_networks_and_lead_back(index: int, number: int) -> None:
-    addresses = workload_addresses(index, number)
-    assert ipaddress.ip_address(addresses.published) in ipaddress.ip_network(published_network(index))
-    assert ipaddress.ip_address(addresses.app) in ipaddress.ip_network(app_network(index))
-    assert workload_number(index, addresses.published) == number
-    assert workload_number(index, addresses.app) == number
+@given(st.tuples(indexes, numbers), st.tuples(indexes, numbers))
+def test_no_two_workloads_share_an_address(one: tuple[int, int], other: tuple[int, int]) -> None:
+    first, second = workload_addresses(*one), workload_addresses(*other)
+    shared = {first.published, first.app} & {second.published, second.app}
+    assert bool(shared) is (one == other)
+    assert all(ipaddress.ip_address(a).is_loopback for a in (first.published, first.app))
 
 
-def test_meshes_share_nothing() -> None:
-    networks = [name for k in range(16) for name in (published_network(k), app_network(k))]
-    assert len(set(networks)) == 32
+def test_meshes_share_no_port() -> None:
     ports = [port for k in range(16) for port in (mesh_ports(k).control, mesh_ports(k).gateway)]
     assert len(set(ports)) == 32
-
-
-@pytest.mark.parametrize(
-    "text", ["", "127.64.0", "127.64.0.0", "127.66.0.1", "10.0.0.1", "127.64.0.256", "::1", "a.b.c.d"]
-)
-def test_other_addresses_are_nobodys(text: str) -> None:
-    assert workload_number(0, text) is None
 
 
 @pytest.mark.parametrize(("index", "number"), [(16, 1), (-1, 1), (0, 0), (0, 65535)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retia.policy.registry import Destination, expansions, resolve_address, resolve_name, spellings
+from retia.model.ids import expansions
+from retia.policy.registry import Destination, resolve_address, resolve_name, spellings
 from tests.support.world import World, fqdn
 
 SUFFIX = "svc.cluster.local"
