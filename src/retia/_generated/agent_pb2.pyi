@@ -419,11 +419,9 @@ class QueryReply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
 
 class Mesh(_message.Message):
-    __slots__ = ("trust_domain", "bundle_pem", "drain_time_s")
+    __slots__ = ("trust_domain", "bundle_pem")
     TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_PEM_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_TIME_S_FIELD_NUMBER: _ClassVar[int]
     trust_domain: str
     bundle_pem: bytes
-    drain_time_s: float
-    def __init__(self, trust_domain: _Optional[str] = ..., bundle_pem: _Optional[bytes] = ..., drain_time_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, trust_domain: _Optional[str] = ..., bundle_pem: _Optional[bytes] = ...) -> None: ...

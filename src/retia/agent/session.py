@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from retia import __version__
 from retia._generated import agent_pb2 as pb
 from retia.agent.rpc import RPC_ERRORS, Message, alone, describe, session_method
 from retia.model.resource import Name, Resource, TypeUrl
@@ -394,6 +393,3 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
             break
         shift += 7
     return value, position
-
-
-SOFTWARE = f"retia-agent/{__version__}"

@@ -353,7 +353,6 @@ class MeshSettingsInfo(Reply):
     connect_timeout_s: float = 10.0
     default_retries: int = 2
     protocol_detection_timeout_s: float = 0.2
-    drain_time_s: float = 10.0
     outbound_allow_any: bool = True
 
 
@@ -363,7 +362,6 @@ class MeshSettingsChange(Request):
     connect_timeout_s: float | None = Field(default=None, gt=0, le=3600)
     default_retries: int | None = Field(default=None, ge=0, le=100)
     protocol_detection_timeout_s: float | None = Field(default=None, ge=0, le=60)
-    drain_time_s: float | None = Field(default=None, gt=0, le=3600)
     outbound_allow_any: bool | None = None
 
 

@@ -7,7 +7,6 @@ again for something else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 
 from retia.model.finding import Finding, Level
@@ -101,8 +100,3 @@ def finding(
 ) -> Finding:
     """A finding at its code's level."""
     return Finding(code.value, code.level, message, ref, field, origin, remedy)
-
-
-def has_errors(findings: Iterable[Finding]) -> bool:
-    """Whether any finding forbids applying."""
-    return any(each.level is Level.ERROR for each in findings)

@@ -15,7 +15,6 @@ CHANGEABLE = (
     "connect_timeout_s",
     "default_retries",
     "protocol_detection_timeout_s",
-    "drain_time_s",
     "outbound_allow_any",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from retia.api import schema
 from retia.config.kinds import KINDS
@@ -195,12 +196,4 @@ def host_of(core: Core, host: HostState) -> schema.HostInfo:
 
 
 def mesh_of(settings: MeshSettings) -> schema.MeshSettingsInfo:
-    return schema.MeshSettingsInfo(
-        trust_domain=settings.trust_domain,
-        dns_suffix=settings.dns_suffix,
-        connect_timeout_s=settings.connect_timeout_s,
-        default_retries=settings.default_retries,
-        protocol_detection_timeout_s=settings.protocol_detection_timeout_s,
-        drain_time_s=settings.drain_time_s,
-        outbound_allow_any=settings.outbound_allow_any,
-    )
+    return schema.MeshSettingsInfo(**asdict(settings))

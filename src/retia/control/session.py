@@ -31,7 +31,7 @@ from retia.control.learned import key_of
 from retia.control.registry import ProxyState
 from retia.control.standby import concerns, names_for
 from retia.identity.spiffe import HostIdentity, parse_trust_domain
-from retia.model.mesh import MeshSettings, Proxy, ProxyKind
+from retia.model.mesh import Proxy, ProxyKind
 from retia.model.resource import Name, TypeUrl
 
 PROTOCOL = 1
@@ -344,11 +344,9 @@ class AgentSession:
             await self._send(carrier, pb.ControllerMessage(query=question))
 
     def _mesh(self) -> Message:
-        settings = self._core.pipeline.engine.snapshot.get(("mesh",)) or MeshSettings()
         mesh = pb.Mesh(
             trust_domain=self._core.trust_domain,
             bundle_pem=self._core.bundle_pem,
-            drain_time_s=settings.drain_time_s,
         )
         return pb.ControllerMessage(mesh=mesh)
 

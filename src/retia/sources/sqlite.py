@@ -186,12 +186,6 @@ class SqliteStore:
             self._set_meta("record_revision", revision)
             return revision
 
-    def copy_to(self, target: Path) -> None:
-        """Writes a consistent copy (mode 0600), while others read and write; ``target`` appears whole or not
-        at all."""
-        with self._reading():
-            copy_database(self._db, target)
-
     # Opening.
 
     def _open(self, migrations: Sequence[Sequence[str]]) -> None:

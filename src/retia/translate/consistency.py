@@ -15,7 +15,6 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from google.protobuf import wrappers_pb2
 
 from retia.model.resource import Built, Name, TypeUrl
 from retia.translate.chains import TCP_PROXY
@@ -96,26 +95,6 @@ def clusters_of(virtual_host: Any) -> tuple[str, ...]:
         found.update(weighted.name for weighted in action.weighted_clusters.clusters)
         found.update(mirror.cluster for mirror in action.request_mirror_policies)
     return tuple(sorted(found))
-
-
-def chain_names(matcher: Any) -> tuple[str, ...]:
-    """The filter chains that a listener's matcher leads to, sorted."""
-    return tuple(sorted(set(_chain_names(matcher))))
-
-
-def _chain_names(matcher: Any) -> Iterator[str]:
-    tree = matcher.matcher_tree
-    branches = [*tree.exact_match_map.map.values(), *tree.prefix_match_map.map.values()]
-    branches += [entry.on_match for entry in matcher.matcher_list.matchers]
-    if matcher.HasField("on_no_match"):
-        branches.append(matcher.on_no_match)
-    for branch in branches:
-        if branch.HasField("matcher"):
-            yield from _chain_names(branch.matcher)
-        else:
-            value = wrappers_pb2.StringValue()
-            branch.action.typed_config.Unpack(value)
-            yield value.value
 
 
 def _in_listener(listener: Any) -> Iterator[Name]:

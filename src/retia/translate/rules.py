@@ -44,8 +44,6 @@ PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _PREVIOUS_HOSTS = pb.packed(previous_hosts_pb2.PreviousHostsPredicate())
 HOST_SELECTION_ATTEMPTS = 5
 """How often a retry looks for an endpoint that wasn't tried; Istio's number."""
-DEFAULT_BACKOFF_S = 0.025
-"""Envoy's default pause before a retry; the longest is ten times that."""
 NO_TARGET_STATUS = 503
 
 

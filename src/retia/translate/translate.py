@@ -21,7 +21,6 @@ from retia.translate.names import (
     parse_cluster,
     parse_virtual_host,
     placeholder,
-    upstream_listener,
 )
 from retia.translate.routes import build_route_config, build_virtual_host
 
@@ -73,11 +72,6 @@ def inbound_cluster_names(view: View) -> tuple[str, ...]:
     if not view.proxy("inbound_address"):
         return ()
     return tuple(str(InboundPort(number)) for number in sorted(p.number for p in view.proxy("ports")))
-
-
-def upstream_names(view: View) -> tuple[str, ...]:
-    """The listeners, and route configurations, of local upstream ports."""
-    return tuple(upstream_listener(u.local_port) for u in view.proxy("upstreams"))
 
 
 def _destination(view: View, name: Name) -> Built:

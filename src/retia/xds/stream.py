@@ -122,13 +122,6 @@ class Nacked:
 
     resource: Resource
     error: str
-    good_version: str
-    """The version that the client goes on with; empty: it has none."""
-
-    @property
-    def denies(self) -> bool:
-        """Whether what the resource guards must be shut because nothing acceptable guards it."""
-        return self.resource.security
 
 
 Event = Wanted | Gone | Acked | Removed | Nacked
@@ -303,9 +296,8 @@ class Stream:
             sub.tried_again[resource.name] = resource.version
             sub.deferred[resource.name] = keys
             return
-        good = sub.sent.get(resource.name, "") if sub.holds(resource.name) else ""
         sub.rejected[resource.name] = resource.version
-        self._events.append(Nacked(resource, error, good))
+        self._events.append(Nacked(resource, error))
         for key in keys:
             sub.mark(key, force=key in sub.asked)
         if resource.security:

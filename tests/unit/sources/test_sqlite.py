@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -21,6 +22,7 @@ from retia.sources.sqlite import (
     SCHEMA_VERSION,
     SqliteStore,
     check_file,
+    copy_database,
     good_copy,
     holder_of,
 )
@@ -195,9 +197,9 @@ def test_a_missing_directory_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_whole_while_others_write(path: Path, tmp_path: Path) -> None:
-    with SqliteStore(path) as store:
+    with SqliteStore(path) as store, contextlib.closing(sqlite3.connect(path)) as reader:
         store.write([Put(A, {"x": 1})])
-        store.copy_to(tmp_path / "copy")
+        copy_database(reader, tmp_path / "copy")
         store.write([Put(A, {"x": 2})])
     check_file(tmp_path / "copy")
     with SqliteStore(tmp_path / "copy") as copy:
@@ -205,8 +207,9 @@ def test_a_copy_is_whole_while_others_write(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_copy_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
-    with SqliteStore(path) as store, pytest.raises(StoreError):
-        store.copy_to(tmp_path / "no" / "copy")
+    filled(path)
+    with contextlib.closing(sqlite3.connect(path)) as reader, pytest.raises(OSError):
+        copy_database(reader, tmp_path / "no" / "copy")
     assert not list(tmp_path.rglob("*.partial"))
 
 

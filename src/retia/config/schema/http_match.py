@@ -68,24 +68,6 @@ class HTTPMatchRequest(Model):
         pairs += [("withoutHeaders", key) for key, _ in self.without_headers]
         return tuple(pair for pair in pairs if is_claim(pair[1]))
 
-    @property
-    def is_any(self) -> bool:
-        """Whether every request of every caller meets it."""
-        uri_any = self.uri is None or self.uri.prefix in ("", "/")
-        others = (
-            self.scheme,
-            self.method,
-            self.authority,
-            self.headers,
-            self.port,
-            self.source_labels,
-            self.gateways,
-            self.query_params,
-            self.without_headers,
-            self.source_namespace,
-        )
-        return uri_any and not any(others)
-
 
 def _empty(*path: str) -> Problem:
     return Problem(path, "is empty; it must have at least one character", Code.BAD_VALUE)

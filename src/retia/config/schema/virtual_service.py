@@ -139,11 +139,6 @@ class HTTPRoute(Model):
             share = Percent(value=float(self.mirror_percent))
         return (HTTPMirrorPolicy(destination=self.mirror, percentage=share),)
 
-    @property
-    def is_catch_all(self) -> bool:
-        """Whether it takes every request of every caller, so that no later rule is reached."""
-        return not self.match or any(match.is_any for match in self.match)
-
 
 class L4MatchAttributes(Model):
     """Conditions on a connection."""

@@ -52,12 +52,6 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
     return groups.finish(labels)
 
 
-def subset_provenance(view: View, key: tuple[str, str]) -> tuple[Provenance, ...]:
-    """The objects that would have to define a subset of a host."""
-    host, _ = key
-    return tuple(Provenance(rule.ref, "spec.subsets") for rule in _rules(view, host))
-
-
 def missing_subset(ref: ObjectRef, field: str, host: str, subset: str) -> Finding:
     """The finding for a rule that sends requests to a subset nobody defines."""
     return finding(

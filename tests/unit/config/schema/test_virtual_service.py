@@ -241,12 +241,3 @@ def test_a_rule_that_is_refused(text: str, said: str) -> None:
 def test_an_object_that_is_refused(text: str, said: str | None) -> None:
     found = whole(text)
     assert said in found if said else found
-
-
-@pytest.mark.parametrize(
-    ("match", "any_request"),
-    [("", True), ("match: [{uri: {prefix: /}}], ", True), ("match: [{uri: {prefix: /a}}], ", False)],
-)
-def test_a_rule_that_takes_all(match: str, any_request: bool) -> None:
-    spec = spec_of("VirtualService", f"hosts: [a]\nhttp: [{{{match}{TO}}}]")
-    assert spec.http[0].is_catch_all is any_request
