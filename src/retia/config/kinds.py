@@ -116,3 +116,8 @@ def is_kubernetes_group(group: str) -> bool:
 def known_groups() -> frozenset[str]:
     """The groups whose kinds are all known here."""
     return frozenset({kind.group for kind in KINDS.values()} | set(NOT_YET))
+
+
+def kinds_of(group: str) -> list[str]:
+    """The kinds of a group that are read, sorted."""
+    return sorted(kind.name for kind in KINDS.values() if kind.group == group)

@@ -11,6 +11,7 @@ skipped with a word; ``status`` and what a server adds to ``metadata`` are accep
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -321,7 +322,9 @@ def _is_name(kind: str, name: str) -> bool:
 
 def _unknown_kind(kind: str, group: str, version: str) -> str:
     if group in kinds.known_groups():
-        return f"is {show(kind)}, which {version} does not have"
+        close = difflib.get_close_matches(kind, kinds.kinds_of(group), 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        return f"is {show(kind)}, which {version} does not have{meant}"
     known = kinds.KINDS.get(kind)
     if known:
         return f"is {kind} of {version}; {kind} is of {known.api_version}"

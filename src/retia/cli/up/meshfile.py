@@ -338,17 +338,12 @@ class MeshFile(_Part):
     """For services that name none."""
     config: Files = ()
     """Files and folders of configuration, relative to the mesh file, applied at start."""
-    services: dict[str, Service] = {}
+    services: dict[DnsLabel, Service] = {}
 
     @field_validator("services", mode="before")
     @classmethod
     def _names(cls, services: Any) -> Any:
-        if services is None:
-            return {}
-        if isinstance(services, dict):
-            for name in services:
-                dns_label(name)
-        return services
+        return {} if services is None else services
 
     @model_validator(mode="after")
     def _fits_together(self) -> MeshFile:
