@@ -18,16 +18,16 @@ CLONE_NEWUSER = 0x10000000
 """linux/sched.h."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_shop() -> Iterator[Stage]:
-    """The sample shop under eBPF capture, one for all tests."""
+    """The sample shop under eBPF capture, one for all tests of a file."""
     stage = Stage(shop.mesh_file(), capture="ebpf")
     with stage:
         yield stage
     assert stage.left == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shop_visitor(running_shop: Stage) -> Visitor:
     return running_shop.visitor()
 
