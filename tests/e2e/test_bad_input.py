@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retia.cli.tour.processes import belonging_to, retia, wait_until
+from retia.api.schema import TokenRequest
+from retia.cli.tour.processes import belonging_to, end, retia, wait_until
 from retia.cli.tour.stage import Stage
 from retia.identity.spiffe import parse_trust_domain
 from retia.identity.token import make_token
@@ -440,14 +441,17 @@ def test_ebpf_capture_without_the_rights(
 # -- tokens
 
 
+def _address(stage: Stage) -> str:
+    return f"127.0.0.1:{15012 + 100 * stage.client.status().mesh_index}"
+
+
 def _join(shell: Shell, stage: Stage, home: Path, token: str) -> Ran:
-    address = f"127.0.0.1:{15012 + 100 * stage.client.status().mesh_index}"
     ran = shell(
         "agent",
         "--join",
         token,
         "--controller",
-        address,
+        _address(stage),
         "--host",
         "stranger",
         "--capture",
@@ -476,6 +480,37 @@ def test_a_token_that_has_expired(shell: Shell, stage: Stage, elsewhere: Path) -
         r"make a new one with 'retia token create'",
         ran.err,
     ), ran.err
+
+
+def test_a_token_that_was_used(shell: Shell, stage: Stage, elsewhere: Path) -> None:
+    token = stage.client.create_token(TokenRequest(ttl_s=300)).token
+    first = subprocess.Popen(
+        retia(
+            "agent",
+            "--join",
+            token,
+            "--controller",
+            _address(stage),
+            "--host",
+            "first",
+            "--capture",
+            "explicit",
+        ),
+        env={**os.environ, "RETIA_HOME": str(elsewhere / "first")},
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert wait_until(lambda: "first" in [h.id for h in stage.client.list_hosts()], 30)
+    finally:
+        end(first, 10)
+
+    assert _join(shell, stage, elsewhere / "second", token) == Ran(
+        WRONG_SETTINGS,
+        "",
+        "retia agent: the controller refuses the join: the join token was used by host first already; "
+        "make one for each host with 'retia token create'",
+    )
 
 
 def test_a_token_of_another_mesh(shell: Shell, stage: Stage, elsewhere: Path) -> None:
