@@ -79,12 +79,16 @@ def _services(world: World) -> Iterator[Finding]:
 
 
 def _addresses(world: World) -> Iterator[Finding]:
-    """A client that dials an endpoint itself is known by ``address:port``, which must mean one service."""
-    owners: dict[str, set[Host]] = defaultdict(set)
+    """A client that dials an endpoint itself is known by ``address:port``, which must mean one service.
+
+    On each host by itself: hosts give their instances the same loopback addresses.
+    """
+    owners: dict[tuple[str, str], set[Host]] = defaultdict(set)
     for host, endpoints in sorted((world.endpoints or {}).items()):
         for each in endpoints:
-            owners[f"{each.address}:{each.app_port or each.port}"].add(host)
-    for address, hosts in sorted(owners.items()):
+            where = (each.host or "") if each.address.startswith("127.") else ""
+            owners[f"{each.address}:{each.app_port or each.port}", where].add(host)
+    for (address, _), hosts in sorted(owners.items()):
         if len(hosts) > 1:
             first, *others = sorted(hosts)
             message = (

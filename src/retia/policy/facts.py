@@ -371,8 +371,9 @@ class FactBase:
         for endpoints, sign in ((old or (), -1), (new, 1)):
             for endpoint in endpoints:
                 address = f"{endpoint.address}:{endpoint.app_port or endpoint.port}"
-                self._addresses[address][host, endpoint.service_port] += sign
-                touched.add(address)
+                for key in (address, f"{address}@{endpoint.host}") if endpoint.host else (address,):
+                    self._addresses[key][host, endpoint.service_port] += sign
+                    touched.add(key)
         if host in self._services:
             self._endpoints[host] = new
             self._changes[("endpoints", host)] = EndpointSet(host, new)

@@ -98,12 +98,22 @@ def resolve_address(view: View, ip: str, port: int) -> Destination | None:
         if found is not None and found.port(port):
             return Destination(found.host, port)
     address = f"{ip}:{port}"
-    owners = view.index("address", address)
+    owners = address_owners(view, address)
     if not owners:
         return None
     host, service_port = owners[0]
     rivals = tuple(sorted({h for h, _ in owners if h != host}))
     return Destination(host, service_port, pinned=address, rivals=rivals)
+
+
+def address_owners(view: View, address: str) -> tuple[tuple[Host, int], ...]:
+    """Whose endpoint ``ip:port`` is: services with their ports, as this proxy's host sees it.
+
+    Hosts give their instances the same loopback addresses. An instance of this host is meant, if there is
+    one; otherwise whichever it was that the client was told of.
+    """
+    own: tuple[tuple[Host, int], ...] = view.index("address", f"{address}@{view.proxy('host')}")
+    return own or view.index("address", address)
 
 
 def identities(view: View, host: str, port: int) -> tuple[SpiffeId, ...]:

@@ -71,7 +71,7 @@ def inbound_ports(view: View) -> tuple[PortPlan, ...]:
     address = view.proxy("inbound_address")
     plans = []
     for port in sorted(view.proxy("ports"), key=lambda p: p.number):
-        owners = view.index("address", f"{address}:{port.number}")
+        owners = view.index("address", f"{address}:{port.number}@{view.proxy('host')}")
         protocol = _declared(view, port.protocol, owners)
         plans.append(
             PortPlan(

@@ -93,13 +93,17 @@ def peers(view: View, key: tuple[str, int, str]) -> Peers | None:
 
 
 def pinned_endpoint(view: View, key: tuple[str, int, str]) -> Endpoint | None:
-    """The endpoint of ``(host, service port, "ip:port")``; ``None``: it is gone."""
+    """The endpoint of ``(host, service port, "ip:port")``, that of this proxy's host if several hosts have
+    one; ``None``: it is gone."""
     host, port, address = key
+    here, other = view.proxy("host"), None
     for endpoint in endpoints(view, host):
         known_as = f"{endpoint.address}:{endpoint.app_port or endpoint.port}"
         if endpoint.service_port == port and known_as == address:
-            return endpoint
-    return None
+            if endpoint.host == here:
+                return endpoint
+            other = other or endpoint
+    return other
 
 
 def _selected(candidates: tuple[Endpoint, ...], port: int, labels: Labels) -> list[Endpoint]:
