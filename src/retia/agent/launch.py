@@ -38,6 +38,7 @@ from retia.agent.rpc import RPC_ERRORS, describe
 from retia.agent.watch import ListenWatch, ProcessGone, ProcessWatch
 from retia.api.local import Launch, Launched, LocalError, UpstreamSpec
 from retia.authority.errors import AuthorityError
+from retia.model import annotation
 from retia.model.mesh import ProxyKind
 from retia.node.addresses import EXPLICIT_PORT, MAX_WORKLOAD, workload_addresses
 from retia.node.errors import CaptureError
@@ -208,8 +209,8 @@ class Launcher:
         """Begin the capture; the file by which the proxy enters its cgroup."""
         if record.capture != "ebpf":
             return ""
-        open_ports = _ports_of(record.annotations.get("retia.dev/open-ports", ""))
-        fail_open = record.annotations.get("retia.dev/fail-open", "") == "true"
+        open_ports = _ports_of(record.annotations.get(annotation.OPEN_PORTS, ""))
+        fail_open = record.annotations.get(annotation.FAIL_OPEN, "") == "true"
         capture = self._model.capture
         capture.add(record.id, record.published_address, record.app_address, open_ports, fail_open)
         return capture.proxy_cgroup(record.id)
@@ -453,7 +454,7 @@ def _ports_of(text: str) -> tuple[int, ...]:
     numbers = [part.strip() for part in text.split(",") if part.strip()]
     if not all(n.isdigit() and 0 < int(n) < 65536 for n in numbers):
         raise LocalError(
-            "bad-request", f"annotation retia.dev/open-ports {text!r}: ports with commas are needed"
+            "bad-request", f"annotation {annotation.OPEN_PORTS} {text!r}: ports with commas are needed"
         )
     return tuple(int(n) for n in numbers)
 

@@ -1,5 +1,4 @@
-"""Helpers around asyncio: clocks, pauses between attempts, tasks with parents, gRPC servers;
-and what the kernel says about unix sockets.
+"""Around asyncio: clocks, pauses between attempts, tasks with parents, gRPC servers, limits of sockets.
 
 Nothing here knows of meshes.
 """

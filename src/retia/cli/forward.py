@@ -17,6 +17,7 @@ from retia.cli import output
 from retia.cli.errors import CliError, UsageError
 from retia.cli.output import Format, Output
 from retia.cli.session import Session
+from retia.model.annotation import PURPOSE
 
 EXAMPLES = (
     "retia forward web",
@@ -52,7 +53,7 @@ def forward(
         namespace=namespace,
         capture="explicit",
         upstreams=(UpstreamSpec(host=found.host, port=chosen, local_port=local_port),),
-        annotations={"retia.dev/purpose": "forward"},
+        annotations={PURPOSE: "forward"},
         pid=os.getpid(),
         command=("retia", "forward", found.host, str(chosen)),
     )

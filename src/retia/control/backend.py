@@ -310,7 +310,7 @@ class ControlBackend:
             path=str(path), size_bytes=size, revision=made.revision, objects=made.objects
         )
 
-    # -- helpers -------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------------
 
     @property
     def _settings(self) -> MeshSettings:

@@ -22,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from retia.model import annotation
 from retia.model.ids import Host, Namespace, SpiffeId, WorkloadId, qualify, service_host
 from retia.model.mesh import (
     INBOUND_PORT,
@@ -359,7 +360,7 @@ class FactBase:
             locality=workload.locality,
             gateway_address=workload.gateway_address,
             gateway_port=workload.gateway_port,
-            http_inbound=dict(workload.annotations).get("retia.dev/inbound") == "http",
+            http_inbound=dict(workload.annotations).get(annotation.INBOUND) == "http",
         )
 
     def _put_endpoints(self, host: Host, new: tuple[Endpoint, ...]) -> set[str]:

@@ -29,6 +29,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from google.protobuf import wrappers_pb2
 
+from retia.model import annotation
 from retia.model.mesh import Protocol
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
@@ -38,7 +39,6 @@ from retia.translate import hcm, pb, tls
 from retia.translate.chains import add_inspectors, add_tcp, new_listener
 from retia.translate.names import ALPN_H2, ALPN_L4, INBOUND, InboundPort
 
-ANNOTATION = "retia.dev/inbound"
 HELLO_TIMEOUT_FACTOR = 5
 """How much longer than for detection a caller may take to say hello. A busy peer's late hello must not be
 taken for plaintext; the price is paid only by plaintext callers that wait for the server to speak first."""
@@ -66,7 +66,7 @@ class PortPlan:
 
 def inbound_ports(view: View) -> tuple[PortPlan, ...]:
     """The ports of this proxy's workload, sorted by number."""
-    wants_http = dict(view.proxy("annotations")).get(ANNOTATION) == "http"
+    wants_http = dict(view.proxy("annotations")).get(annotation.INBOUND) == "http"
     namespace, labels = view.proxy("namespace"), view.proxy("labels")
     address = view.proxy("inbound_address")
     plans = []

@@ -1,4 +1,4 @@
-"""Small helpers for writing Envoy messages attribute by attribute.
+"""Small functions for writing Envoy messages attribute by attribute.
 
 Keyword construction and ``ParseDict`` cost three and twelve times as much (measured), and resources are built
 by the ten thousand.

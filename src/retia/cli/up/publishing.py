@@ -21,6 +21,7 @@ from retia.cli.up.child import Child
 from retia.cli.up.errors import UpError
 from retia.cli.up.instance import call_stop, is_free, spawn_shim
 from retia.cli.up.spec import PublishSpec
+from retia.model.annotation import PURPOSE
 
 LOOPBACK = "127.0.0.1"
 _CHUNK_BYTES = 1 << 16
@@ -102,7 +103,7 @@ class Publisher:
                 for item in wanted
             ),
             service_account="publish",
-            annotations={"retia.dev/purpose": "publish"},
+            annotations={PURPOSE: "publish"},
             pid=self._child.pid,
             command=("retia", "up", "publish"),
         )
