@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT_BYTES = 1 << 20
 SELF = Path(__file__).resolve()
 RULES = (
-    (re.compile(r"/(?:home|work|Users)/\w+"), "a path of one machine"),
+    (re.compile(r"/(?:home|root|work|Users)/\w+"), "a path of one machine"),
     (
         re.compile(
             r"\b(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|crates\.io|proxy\.golang\.org"
