@@ -197,7 +197,7 @@ def test_a_killed_agent_fails_no_call_and_new_names_answer_soon(stage: Stage) ->
 
 
 class Caller:
-    """A program in the mesh that asks for a name and opens a connection for every call, as ``urllib`` does."""
+    """A program in the mesh that asks for a name and opens a connection for every call, as ``urllib``."""
 
     SOURCE = (
         "import sys, time, urllib.request\n"

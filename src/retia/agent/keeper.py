@@ -13,7 +13,9 @@ descriptors beside it. Requests carry ``id`` and ``op``; replies carry the same 
 Processes with ``restart`` are started again when they end, at once the first time and then with a pause that
 doubles up to 10 s; after a run of 30 s it begins with none. Should the keeper itself be killed, the Envoys
 live; the next keeper finds them by what is written in ``run/keeper.json`` (process id, start time and
-executable must all agree) and adopts them.
+executable must all agree) and adopts them. The worker lives on too, and goes on answering: when the next
+keeper listens, it gives it the sockets (``give``) and ends, and only then is the next worker started. So no
+question is lost, and two workers never meet. A worker that does not end in time is killed.
 """
 
 from __future__ import annotations
@@ -35,9 +37,12 @@ MAX_PAUSE_S = 10.0
 STEADY_S = 30.0
 WORKER_SHUTDOWN_S = 20.0
 STOP_S = 5.0
+HAND_OVER_S = 3.0
+"""How long a worker of the keeper before may take to hand its sockets over and end."""
 STATUS_WRONG_SETTINGS = 78
 """A worker that exits with this (``EX_CONFIG`` of sysexits.h) is not started again: the keeper ends too."""
 WORKER = "worker"
+FORMER_WORKER = "former worker"
 
 Json = dict[str, object]
 
@@ -275,6 +280,16 @@ class Sockets:
         self._paths[key] = path
         return sock
 
+    def take(self, key: str, sock: socket.socket) -> None:
+        """Hold a socket that a keeper before opened; one that is held already stays."""
+        if key in self._held:
+            sock.close()
+            return
+        self._held[key] = sock
+        kind, _, address = key.partition(":")
+        if kind == "unix":
+            self._paths[key] = address
+
     def close(self, key: str) -> None:
         held = self._held.pop(key, None)
         if held is not None:
@@ -328,8 +343,8 @@ class Keeper:
         self._selector.register(wake_reader, selectors.EVENT_READ, None)
         listener = self._listen()
         self._adopt()
-        if self._worker:
-            self._start(Process(Spec(WORKER, self._worker, restart=True)))
+        if FORMER_WORKER not in self._processes:
+            self._start_worker()
         while not self._finished():
             for key, _ in self._selector.select(self._wait_s()):
                 self._ready(key, listener, wake_reader)
@@ -340,6 +355,11 @@ class Keeper:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._run, name))  # noqa: PTH108, PTH118
         return self._status
+
+    def _start_worker(self) -> None:
+        if self._worker:
+            self._start(Process(Spec(WORKER, self._worker, restart=True)))
+            self._save()
 
     def _listen(self) -> socket.socket:
         path = os.path.join(self._run, "keeper.sock")  # noqa: PTH118
@@ -395,11 +415,22 @@ class Keeper:
 
     def _receive(self, client: socket.socket) -> None:
         try:
-            packet = client.recv(MAX_PACKET_BYTES)
+            packet, descriptors, _, _ = socket.recv_fds(client, MAX_PACKET_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:
-            packet = b""
+            packet, descriptors = b"", []
+        given = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        for sock in given:
+            sock.set_inheritable(False)
+        try:
+            self._answer(client, packet, given)
+        finally:
+            for sock in given:
+                sock.close()
+
+    def _answer(self, client: socket.socket, packet: bytes, given: list[socket.socket]) -> None:
+        """Carry out a request. What is kept of ``given`` is taken out of it."""
         if not packet:
             self._drop(client)
             return
@@ -410,7 +441,7 @@ class Keeper:
             self._drop(client)
             return
         try:
-            result, held = self._do(request)
+            result, held = self._do(request, given)
         except KeeperError as error:
             self._send(client, {"id": number, "error": str(error)})
         except (KeyError, TypeError, ValueError) as error:
@@ -429,7 +460,7 @@ class Keeper:
         for client in list(self._clients):
             self._send(client, message)
 
-    def _do(self, request: Json) -> tuple[Json, socket.socket | None]:
+    def _do(self, request: Json, given: list[socket.socket]) -> tuple[Json, socket.socket | None]:
         op = request["op"]
         if op == "open":
             held = self._sockets.open(
@@ -440,6 +471,11 @@ class Keeper:
                 _number(request, "mode", -1),
             )
             return {}, held
+        if op == "give":
+            if not given:
+                raise KeeperError("no socket was given")
+            self._sockets.take(_text(request, "key"), given.pop())
+            return {}, None
         if op == "close":
             self._sockets.close(_text(request, "key"))
             return {}, None
@@ -524,6 +560,8 @@ class Keeper:
         event: Json = {"event": "exit", "name": name, "pid": pid, "status": status, "restarting": again}
         self._broadcast(event)
         self._save()
+        if name == FORMER_WORKER and not self._told_to_stop:
+            self._start_worker()
 
     def _collect(self, process: Process) -> int | None:
         """Exit status, negative for a signal; ``None`` for an adopted process, which has another parent."""
@@ -600,12 +638,16 @@ class Keeper:
         processes = [
             {"spec": p.spec.to_json(), "pid": p.pid, "stamp": p.stamp, "exe": p.exe, "restarts": p.restarts}
             for p in self._processes.values()
-            if p.spec.name != WORKER
+            if p.spec.name not in (WORKER, FORMER_WORKER)
         ]
+        worker = self._processes.get(WORKER) or self._processes.get(FORMER_WORKER)
+        record: Json = {"boot": boot_id(), "processes": processes}
+        if worker is not None and worker.pid:
+            record["worker"] = {"pid": worker.pid, "stamp": worker.stamp, "exe": worker.exe}
         path = os.path.join(self._run, "keeper.json")  # noqa: PTH118
         try:
             with open(path + ".new", "w", encoding="utf-8") as file:  # noqa: PTH123
-                json.dump({"boot": boot_id(), "processes": processes}, file)
+                json.dump(record, file)
             os.replace(path + ".new", path)  # noqa: PTH105
         except OSError as error:
             _say(f"can't write {path}: {error.strerror}; should this process be killed, Envoys would be lost")
@@ -615,6 +657,8 @@ class Keeper:
             if is_same(process.pid, process.stamp, process.exe):
                 process.child = False
                 process.started = time.monotonic()
+                if process.spec.name == FORMER_WORKER:
+                    process.kill_at = process.started + HAND_OVER_S
                 self._watch(process)
             elif process.spec.restart:
                 process.pid = 0
@@ -629,9 +673,19 @@ def read_record(run: str) -> list[Process]:
             record = json.load(file)
         if record["boot"] != boot_id():
             return []
-        return [_recorded(entry) for entry in record["processes"]]
+        return [_recorded(entry) for entry in _entries(record)]
     except (OSError, ValueError, KeyError, TypeError, KeeperError):
         return []
+
+
+def _entries(record: Json) -> list[Json]:
+    processes = record["processes"]
+    worker = record.get("worker")
+    if not isinstance(processes, list):
+        raise KeeperError("a list of processes is needed")
+    if isinstance(worker, dict):
+        return [{"spec": Spec(FORMER_WORKER, [WORKER]).to_json(), "restarts": 0, **worker}, *processes]
+    return processes
 
 
 def _recorded(entry: Json) -> Process:
@@ -660,7 +714,8 @@ def sweep(run: str) -> int:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + STOP_S
-    while any(is_same(p.pid, p.stamp, p.exe) for p in left) and time.monotonic() < deadline:
+    # By the stamp alone: a process that is ending loses its executable some time before it is a zombie.
+    while any(start_stamp(p.pid) == p.stamp for p in left) and time.monotonic() < deadline:
         time.sleep(0.005)
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(run, "keeper.json"))  # noqa: PTH108, PTH118

@@ -1,7 +1,7 @@
 """The worker's side of the keeper's socket; see :mod:`retia.agent.keeper` for the protocol.
 
-If the keeper goes away the worker has lost its parent: :attr:`KeeperClient.lost` is set and the worker ends,
-so that the next keeper can start a new one.
+If the keeper goes away the worker has lost its parent: :attr:`KeeperClient.lost` is set. The worker gives
+the sockets to the next keeper (:meth:`KeeperClient.hand_over`) and ends, so that one can start a new worker.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class KeeperClient:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._calls: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._opened: dict[str, socket.socket] = {}
+        """What was opened and may still be in use; a closed one has no descriptor any more."""
         self._number = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._receive)
@@ -109,6 +111,10 @@ class KeeperClient:
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
+        for key, sock in self._opened.items():
+            if key.startswith("lock:"):
+                sock.close()
+        self._opened.clear()
 
     async def open_unix(self, path: Path, mode: int = 0o600) -> socket.socket:
         """A listening unix socket at ``path``, held by the keeper under that path."""
@@ -121,11 +127,19 @@ class KeeperClient:
         return await self._open(f"udp:{address}:{port}", "udp", address, port)
 
     async def take_lock(self, name: str) -> None:
-        """Bind the abstract unix socket ``name``; :class:`KeeperError` if somebody has it."""
-        (await self._open(f"lock:{name}", "lock", name, 0)).close()
+        """Bind the abstract unix socket ``name``; :class:`KeeperError` if somebody has it.
+
+        It is held here too, so that nobody gets it while there is no keeper.
+        """
+        key = f"lock:{name}"
+        before = self._opened.get(key)
+        await self._open(key, "lock", name, 0)
+        if before is not None:
+            before.close()
 
     async def release(self, key: str) -> None:
         """Close a held socket: ``unix:<path>``, ``tcp:<address>:<port>``, ``udp:...``, ``lock:<name>``."""
+        self._opened.pop(key, None)
         await self._call({"op": "close", "key": key})
 
     async def spawn(self, program: Program) -> int:
@@ -151,14 +165,26 @@ class KeeperClient:
         """Ask the keeper to end with everything that it keeps."""
         await self._call({"op": "shutdown"})
 
+    async def hand_over(self, run: Path) -> None:
+        """Give the sockets that are in use to the next keeper. Raises :class:`KeeperError` where none listens
+        yet, or it went away."""
+        successor = await KeeperClient.connect(run)
+        try:
+            for key, sock in self._opened.items():
+                if sock.fileno() >= 0:
+                    await successor._call({"op": "give", "key": key}, given=sock)
+        finally:
+            successor.close()
+
     async def _open(self, key: str, kind: str, address: str, port: int, mode: int = -1) -> socket.socket:
         request = {"op": "open", "key": key, "kind": kind, "address": address, "port": port, "mode": mode}
         sock = _socket_of(await self._call(request, True))
         sock.setblocking(False)
+        self._opened[key] = sock
         return sock
 
     async def _call(
-        self, request: dict[str, Any], wants_fd: bool = False
+        self, request: dict[str, Any], wants_fd: bool = False, given: socket.socket | None = None
     ) -> tuple[dict[str, Any], list[int]]:
         self._number += 1
         request["id"] = self._number
@@ -169,7 +195,11 @@ class KeeperClient:
         self._calls[self._number] = future
         number = self._number
         try:
-            await asyncio.wait_for(self._loop.sock_sendall(self._socket, data), CALL_TIMEOUT_S)
+            if given is None:
+                await asyncio.wait_for(self._loop.sock_sendall(self._socket, data), CALL_TIMEOUT_S)
+            else:
+                # One at a time and each answered: the socket's buffer is empty here.
+                socket.send_fds(self._socket, [data], [given.fileno()])
             reply, descriptors = await asyncio.wait_for(future, CALL_TIMEOUT_S)
         except TimeoutError as error:
             raise KeeperError(f"the keeper did not answer within {CALL_TIMEOUT_S:g} s") from error

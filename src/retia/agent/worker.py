@@ -4,7 +4,9 @@ Start: take the mesh's index, open capture, take over what an earlier worker lef
 heartbeat to the controller, a look at the listeners four times a second where workloads have ports, a sample
 of each proxy every few seconds. Failure: the keeper starts a new worker, which finds everything again;
 Envoys and captured programs do not notice. End: only when the keeper says so are workloads deregistered and
-proxies stopped; a worker that is merely told to end (SIGTERM) leaves all as it is for the next.
+proxies stopped; a worker that is merely told to end (SIGTERM) leaves all as it is for the next. One whose
+keeper was killed goes on answering DNS and proxies, however long, but starts nothing; it gives its sockets to
+the next keeper and ends.
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ from retia.node.meshindex import lock_name
 STATUS_UNAVAILABLE = 69
 """EX_UNAVAILABLE of sysexits.h."""
 TAKE_LEAVE_S = 1.0
+SUCCESSOR_POLL_S = 0.05
+INDEX_TRIES = 20
+INDEX_POLL_S = 0.05
+"""A mesh that starts tries one index after the other, and so has each for a moment: 1 s is waited."""
 _log = structlog.get_logger("retia.agent")
 
 
@@ -173,20 +179,27 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, terminated.set)
-        waits = {
-            asyncio.create_task(event.wait(), name="end-wait")
-            for event in (terminated, self._keeper.lost, self._keeper.shutdown)
-        }
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await _any_of(terminated, self._keeper.lost, self._keeper.shutdown)
+        if self._keeper.lost.is_set() and not terminated.is_set() and not self._keeper.shutdown.is_set():
+            await self._hand_over(terminated)
         orderly = self._keeper.shutdown.is_set()
         if orderly:
             self._launcher.take_leave()
             await self._session.finish(TAKE_LEAVE_S)
         raise _Finished(orderly)
+
+    async def _hand_over(self, terminated: asyncio.Event) -> None:
+        """The keeper was killed: go on answering until the next one has the sockets, or the home is gone."""
+        _log.error("the keeper is gone; names are answered until the next one takes over")
+        self._health.close()  # checks need a keeper; what they found last stays
+        await self._local.close()
+        while self._paths.run.exists() and not terminated.is_set():
+            try:
+                await self._keeper.hand_over(self._paths.run)
+            except (KeeperError, OSError):
+                await asyncio.sleep(SUCCESSOR_POLL_S)
+            else:
+                return
 
     async def _leave(self, orderly: bool) -> None:
         await self._local.close()
@@ -290,6 +303,15 @@ class Worker:
         return bool(group)
 
 
+async def _any_of(*events: asyncio.Event) -> None:
+    waits = {asyncio.create_task(event.wait(), name="end-wait") for event in events}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 def _first_finished(group: BaseExceptionGroup[_Finished]) -> _Finished:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
@@ -308,9 +330,7 @@ async def take_index(keeper: KeeperClient, paths: Paths, wanted: int | None) -> 
         wanted = _read_index(paths.index)
     candidates = range(MAX_INDEX + 1) if wanted is None else (wanted,)
     for index in candidates:
-        try:
-            await keeper.take_lock(lock_name(index).removeprefix("\0"))
-        except KeeperError:
+        if not await _take_lock(keeper, index, INDEX_TRIES if index == wanted else 1):
             continue
         if _read_index(paths.index) != index:
             paths.index.write_text(f"{index}\n", encoding="ascii")
@@ -318,6 +338,20 @@ async def take_index(keeper: KeeperClient, paths: Paths, wanted: int | None) -> 
     if wanted is None:
         raise SettingsError(f"all {MAX_INDEX + 1} mesh indexes of this host are taken; stop a mesh first")
     raise SettingsError(f"mesh index {wanted} is taken by another mesh on this host; choose another --index")
+
+
+async def _take_lock(keeper: KeeperClient, index: int, tries: int) -> bool:
+    for left in reversed(range(tries)):
+        try:
+            await keeper.take_lock(lock_name(index).removeprefix("\0"))
+        except KeeperError:
+            if keeper.lost.is_set():
+                raise
+            if left:
+                await asyncio.sleep(INDEX_POLL_S)
+        else:
+            return True
+    return False
 
 
 def _read_index(path: Path) -> int | None:

@@ -30,14 +30,17 @@ from retia.api.local import (
     WorkloadInfo,
     Workloads,
 )
+from retia.node.addresses import MAX_INDEX
+from retia.node.meshindex import IndexTaken, MeshLock
 
 
 class AgentUnderTest:
     """Use as an asynchronous context manager."""
 
-    def __init__(self, controller: str, token: str, *options: str, index: int = 9) -> None:
+    def __init__(self, controller: str, token: str, *options: str, index: int | None = None) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="retia-"))
         self._arguments = ["--home", str(self.home), "--controller", controller, "--join", token]
+        index = free_index() if index is None else index
         self._arguments += ["--host", "h1", "--index", str(index), "--log-format", "json", *options]
         self.process: subprocess.Popen[bytes] | None = None
         self._log = (self.home / "agent.log").open("ab")
@@ -178,6 +181,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def free_index() -> int:
+    """A mesh index that nobody has, from those that a mesh takes last."""
+    for index in range(MAX_INDEX - 2, -1, -1):  # the last two are those of tests/integration/node
+        with contextlib.suppress(IndexTaken):
+            MeshLock.take(index).socket.close()
+            return index
+    raise IndexTaken(None)
 
 
 async def get(proxy: str, url: str, timeout_s: float = 8.0) -> httpx.Response:

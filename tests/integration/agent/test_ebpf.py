@@ -18,10 +18,9 @@ import pytest
 from retia.api.local import Done, HealthCheck, Launched, PortSpec, Stop
 from retia.node.cgroups import find_cgroup2, scope_name
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, eventually
+from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_index
 
 pytestmark = pytest.mark.privileged
-INDEX = 9
 CALL = """
 import sys, urllib.request, urllib.error
 for line in sys.stdin:
@@ -77,10 +76,11 @@ class Caller:
 
 @pytest.fixture
 async def agent(controller: FakeController) -> AsyncIterator[AgentUnderTest]:
-    async with AgentUnderTest(controller.address, controller.token, "--capture", "ebpf", index=INDEX) as it:
+    index = free_index()
+    async with AgentUnderTest(controller.address, controller.token, "--capture", "ebpf", index=index) as it:
         yield it
-    assert not (find_cgroup2() / scope_name(INDEX)).exists(), "no cgroup is left"
-    assert not Path("/sys/fs/bpf", scope_name(INDEX)).exists(), "no pin is left"
+    assert not (find_cgroup2() / scope_name(index)).exists(), "no cgroup is left"
+    assert not Path("/sys/fs/bpf", scope_name(index)).exists(), "no pin is left"
 
 
 async def serve(

@@ -18,7 +18,7 @@ from retia.api.local import Admin, AdminReply, PortSpec
 from retia.authority.authority import Authority
 from retia.identity.token import make_token
 from tests.integration.agent.fakes import DOMAIN, FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, free_port, get
+from tests.integration.agent.hosts import AgentUnderTest, Program, free_index, free_port, get
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_keys_are_nowhere_but_in_the_agents_folder(
 def end_of(home: Path, controller: str, *arguments: str) -> tuple[int, str]:
     """Exit status and what is said of an agent that can't go on."""
     argv = [sys.executable, "-m", "retia.agent.main", "--home", str(home), "--controller", controller]
-    argv += ["--index", "9", "--capture", "explicit", "--log-level", "error", *arguments]
+    argv += ["--index", str(free_index()), "--capture", "explicit", "--log-level", "error", *arguments]
     env = {"PYTHONPATH": str(Path(retia.__file__).parent.parent), "PATH": "/usr/bin:/bin"}
     result = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=60)
     return result.returncode, result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 
 import httpx
@@ -14,6 +15,7 @@ from retia._generated import agent_pb2 as pb
 from retia.agent.keeper import start_stamp
 from retia.api.local import LocalError, PortSpec
 from retia.model.resource import Name, TypeUrl
+from retia.node.meshindex import lock_name
 from tests.integration.agent.fakes import FakeController
 from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_port, get
 
@@ -200,8 +202,12 @@ async def test_envoy_killed_with_the_controller_away(
 
 async def test_keeper_killed(controller: FakeController, agent: AgentUnderTest, shop: Shop) -> None:
     before = {p.id: p.pid for p in await agent.proxies()}
+    lock = lock_name((await agent.info()).index)
     await agent.stop(signal.SIGKILL)
     assert await shop.call("reviews") == (200, "reviews /"), "Envoys outlive the keeper"
+    assert await shop.call("ratings") == (200, "ratings /"), "the worker goes on without it"
+    with socket.socket(socket.AF_UNIX) as other, pytest.raises(OSError, match="in use"):
+        other.bind(lock)
     await agent.start()
     assert {p.id: p.pid for p in await agent.proxies()} == before, "and are taken over by the next"
     assert await shop.call("ratings") == (200, "ratings /")

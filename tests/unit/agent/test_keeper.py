@@ -1,4 +1,4 @@
-# ruff: noqa: ASYNC110, ASYNC222 (what is waited for is outside this process; files are small)
+# ruff: noqa: ASYNC110 (what is waited for is outside this process; files are small)
 """The keeper with real processes: it keeps sockets, restarts what dies, adopts, and ends everything."""
 
 from __future__ import annotations
@@ -246,14 +246,80 @@ async def test_a_killed_keeper_leaves_processes_to_the_next(kept: Kept) -> None:
     assert not start_stamp(pid)
 
 
-async def test_sweep_kills_what_a_dead_keeper_left(kept: Kept) -> None:
-    client = await kept.start()
-    pid = await client.spawn(sleeper())
+async def test_a_killed_keepers_sockets_are_given_to_the_next(kept: Kept) -> None:
+    old = await kept.start()
+    path = kept.run / "a.sock"
+    stream, udp = await old.open_unix(path), await old.open_udp("127.0.0.1", 0)
+    (await old.open_unix(kept.run / "closed.sock")).close()
+    where = udp.getsockname()
+    name = f"retia-test-{os.getpid()}"
+    await old.take_lock(name)
     await kept.kill()
-    assert module.main(["--sweep", str(kept.run)]) == 0
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+    with socket.socket(socket.AF_UNIX) as other, pytest.raises(OSError, match="in use"):
+        other.bind(f"\0{name}")
+    with socket.socket(type=socket.SOCK_DGRAM) as caller:
+        caller.sendto(b"question", where)
+    with pytest.raises(KeeperError, match="no keeper answers"):
+        await old.hand_over(kept.run)
+    new = await kept.start()
+    await old.hand_over(kept.run)
+    await old.hand_over(kept.run)  # once more, as after a call that broke
+    for sock in (stream, udp):
+        sock.close()
+    old.close()
+    await new.spawn(sleeper())
+    taken = await new.open_udp("127.0.0.1", 0)
+    assert taken.getsockname() == where
+    assert await asyncio.get_running_loop().sock_recv(taken, 100) == b"question"
+    listening = await new.open_unix(path)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(path))
+    taken.close()
+    listening.close()
+    await new.release(f"unix:{path}")
+    assert not path.exists()
+    await new.release("udp:127.0.0.1:0")
+    with socket.socket(type=socket.SOCK_DGRAM) as caller:
+        caller.bind(where)  # what was started meanwhile has no descriptor of it
+
+
+async def test_the_next_worker_starts_when_the_one_before_has_ended(kept: Kept) -> None:
+    client = await kept.start("/bin/sleep", "300")
+    first = (await client.processes())["worker"].pid
+    await kept.kill()
+    client.close()
+    client = await kept.start("/bin/sleep", "300")
+    assert set(await client.processes()) == {module.FORMER_WORKER}
+    os.kill(first, signal.SIGKILL)
+    assert (await kept.event("worker", ended=False)).pid != first
+
+
+async def test_a_worker_that_does_not_hand_over_is_killed(kept: Kept) -> None:
+    client = await kept.start("/bin/sleep", "300")
+    first = (await client.processes())["worker"].pid
+    os.kill(first, signal.SIGSTOP)
+    await kept.kill()
+    client.close()
+    await kept.start("/bin/sleep", "300")
+    assert (await kept.event("worker", ended=False)).pid != first
+    assert not start_stamp(first)
+
+
+async def test_sweep_kills_what_a_dead_keeper_left(kept: Kept) -> None:
+    client = await kept.start("/bin/sleep", "300")
+    pid = await client.spawn(sleeper())
+    worker = (await client.processes())["worker"].pid
+    await kept.kill()
+    assert await asyncio.to_thread(module.main, ["--sweep", str(kept.run)]) == 0
     assert not start_stamp(pid)
+    assert not start_stamp(worker)
+
+
+def test_a_zombie_is_gone() -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}").exists()
+        assert start_stamp(process.pid) == 0
 
 
 def test_a_reused_process_id_is_not_taken_for_the_old_process(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ themselves: the data plane goes on meanwhile, so nothing else needs to happen.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -152,6 +153,9 @@ class Platform:
             self.index = controller.mesh_index
             return
         before = _read_index(self.session.index_file)
+        if before is not None and _worker_lives(self.session.run):
+            self.index = before
+            return
         candidates = [*([] if before is None else [before]), *range(MAX_INDEX + 1)]
         self._lock = next((lock for index in candidates if (lock := _take(index)) is not None), None)
         if self._lock is None:
@@ -304,6 +308,16 @@ def _take(index: int) -> MeshLock | None:
         return lock
     lock.close()
     return None
+
+
+def _worker_lives(run: Path) -> bool:
+    """Whether the worker of an agent whose keeper was killed goes on; it has this mesh's index."""
+    try:
+        worker = json.loads((run / "keeper.json").read_text())["worker"]
+        stat = Path(f"/proc/{int(worker['pid'])}/stat").read_text()
+        return int(stat.rpartition(")")[2].split()[19]) == int(worker["stamp"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
 
 
 def _is_taken(index: int) -> bool:
