@@ -7,6 +7,7 @@ import time
 import typer
 
 from retia.cli import output
+from retia.cli.checks.running import MAX_SKEW_S
 from retia.cli.output import Format, Output
 from retia.cli.session import Session
 
@@ -52,3 +53,10 @@ def hosts(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
         for item in items
     ]
     output.emit(items, output_format, columns, rows)
+    for item in items:
+        if abs(item.clock_skew_s) > MAX_SKEW_S:
+            output.say(
+                f"warning: the clock of host {item.id} is {abs(item.clock_skew_s):.0f} s "
+                f"{'ahead of' if item.clock_skew_s > 0 else 'behind'} the controller's; set it (NTP): "
+                "certificates are refused beyond five minutes"
+            )

@@ -158,6 +158,13 @@ def test_hosts_and_status(run: Run, shop: FakeBackend) -> None:
     assert "frozen: just started" in run("status").out
 
 
+def test_a_clock_that_is_too_wrong_is_said_with_the_hosts(run: Run, shop: FakeBackend) -> None:
+    shop.hosts = [schema.HostInfo(id="h1", clock_skew_s=-301), schema.HostInfo(id="h2", clock_skew_s=299)]
+    said = run("hosts").err
+    assert "the clock of host h1 is 301 s behind the controller's; set it (NTP)" in said
+    assert "h2" not in said
+
+
 def test_token_is_the_only_word_on_stdout(run: Run, shop: FakeBackend) -> None:
     ran = run("token", "create", "--ttl", "10m", "--host", "db-1")
     assert ran.out == "retia-token-1\n"

@@ -104,7 +104,9 @@ def proxies(scene: Scene) -> Iterator[Result]:
             reason = f"its certificate lapsed {until(proxy.certificate_expiry, scene.now)}"
             yield Result(name, proxy.id, Verdict.FAILED, reason, "is the agent connected to the controller?")
         else:
-            reason = f"synced, certificate lapses {until(proxy.certificate_expiry, scene.now)}"
+            reason = "synced"
+            if proxy.certificate_expiry:  # a host gateway holds none
+                reason += f", certificate lapses {until(proxy.certificate_expiry, scene.now)}"
             yield Result(name, proxy.id, Verdict.OK, reason)
 
 
