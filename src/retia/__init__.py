@@ -1,3 +1,3 @@
-"""Retia: a service mesh for plain hosts and Kubernetes."""
+"""Retia: a service mesh for plain hosts."""
 
 __version__ = "0.1.0"

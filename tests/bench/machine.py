@@ -50,7 +50,7 @@ def pin(pid: int, core: int) -> None:
 
 
 def native(name: str, folder: Path) -> Path:
-    """Compile one of the helper programs."""
+    """Compile one of the native programs."""
     target = folder / name
     if not target.exists():
         subprocess.run(

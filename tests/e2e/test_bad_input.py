@@ -297,7 +297,7 @@ def test_apply_with_no_controller(shell: Shell, elsewhere: Path) -> None:
 
 
 MESH_FILES = [
-    ("no YAML", "services: [\n", "retia: retia.yaml:2: not YAML: expected the node content, but found '<stream end>'\n"),
+    ("no YAML", "services: [\n", "retia: retia.yaml:2: this is not YAML: did not find expected node content (column 1)\n"),
     ("an unknown field", "services:\n  web:\n    comand: x\n    command: sleep 1\n",
      "retia: retia.yaml:3: services.web.comand: unknown field; did you mean 'command'?\n"),
     ("a name that is no DNS label", MESH + "  Bad_Name:\n    command: sleep 9\n",

@@ -26,7 +26,8 @@ from pydantic import (
     model_validator,
 )
 
-from retia.cli.up.positions import Located, Problem, ProblemsError, field_path, load
+from retia.cli.up.positions import Located, Problem, ProblemsError, load
+from retia.config.paths import format_path
 
 Protocol = Literal["http", "http2", "grpc", "tcp", "tls", "auto"]
 
@@ -369,7 +370,7 @@ def parse_located(text: str, name: str) -> tuple[MeshFile, Located]:
         problems = []
         for detail in error.errors(include_url=False):
             at = tuple(p for p in detail["loc"] if p != "[key]")
-            problems.append(Problem(name, located.line(at), field_path(at), _message(detail, at)))
+            problems.append(Problem(name, located.line(at), format_path(at), _message(detail, at)))
         raise ProblemsError(sorted(problems, key=lambda p: p.line)) from error
 
 

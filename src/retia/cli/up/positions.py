@@ -1,7 +1,7 @@
-"""YAML as plain values, with the line of every one of them.
+"""A mesh file's text as plain values with their lines, and what is wrong with it as one error.
 
-``yaml.safe_load`` forgets lines and lets the last of two equal keys win. Here the node tree is walked once:
-the values come out with a table from path to line, and a repeated key is an error.
+It is read as configuration is (:mod:`retia.config.yaml_text`): ``no`` and ``22:22`` are text, a key that is
+given twice is an error.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from retia.cli.errors import CliError
-
-Path = tuple[str | int, ...]
+from retia.config import yaml_text
+from retia.config.paths import format_path
+from retia.config.schema.base import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +56,15 @@ class Located:
 
 def load(text: str, name: str) -> Located:
     """The one document of ``text``; :class:`ProblemsError` for anything that is not one YAML document."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        located = Located(None)
-        if node is not None:
-            problems: list[Problem] = []
-            located.value = _value(node, (), located.lines, problems, name)
-            if problems:
-                raise ProblemsError(problems)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        raise ProblemsError([Problem(name, line, "", f"not YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise ProblemsError([Problem(name, 0, "", f"not YAML: {error}")]) from error
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise ProblemsError([Problem(name, 0, "", f"a value cannot be read: {error}")]) from error
-    return located
-
-
-def field_path(path: Path) -> str:
-    """``("services", "web", "ports", 0)`` as ``services.web.ports[0]``."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
-    return text
-
-
-def _value(node: yaml.Node, at: Path, lines: dict[Path, int], problems: list[Problem], name: str) -> Any:
-    lines[at] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        result: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = _scalar(key_node)
-            line = key_node.start_mark.line + 1
-            inner = (*at, key if isinstance(key, str) else str(key))
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                problems.append(Problem(name, line, field_path(at), "merge keys (<<) are not supported"))
-                continue
-            if key in result:
-                problems.append(Problem(name, line, field_path(inner), "the key stands here twice"))
-                continue
-            result[key] = _value(value_node, inner, lines, problems, name)
-            lines[inner] = line
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*at, i), lines, problems, name) for i, item in enumerate(node.value)]
-    return _scalar(node)
-
-
-def _scalar(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
-    try:
-        value = loader.construct_object(node, deep=True)
-        hash(value)
-    except TypeError as error:
-        raise yaml.MarkedYAMLError(problem="a key is no plain value", problem_mark=node.start_mark) from error
-    finally:
-        loader.dispose()
-    return value
+    documents = list(yaml_text.read(text))
+    if not documents:
+        return Located(None)
+    if len(documents) > 1 and not documents[0].problems:
+        line = documents[1].line
+        raise ProblemsError([Problem(name, line, "", "a mesh file is one document; here a second begins")])
+    first = documents[0]
+    if first.problems:
+        raise ProblemsError(
+            [Problem(name, each.line, format_path(each.path), each.message) for each in first.problems]
+        )
+    return Located(first.data, first.lines)

@@ -23,8 +23,9 @@ from retia.cli.errors import CliError
 from retia.cli.run import find_program
 from retia.cli.up import expressions
 from retia.cli.up.meshfile import MeshFile, Service, Version, parse_located, start_order
-from retia.cli.up.positions import Path as At
-from retia.cli.up.positions import Problem, ProblemsError, field_path
+from retia.cli.up.positions import Problem, ProblemsError
+from retia.config.paths import format_path
+from retia.config.schema.base import Path as At
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -114,7 +115,7 @@ def resolve(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> W
     specs = {spec.slot: spec for spec in reader.specs(mesh)}
     documents = tuple(reader.documents(mesh))
     if reader.problems:
-        problems = [Problem(name, located.line(at), field_path(at), text) for at, text in reader.problems]
+        problems = [Problem(name, located.line(at), format_path(at), text) for at, text in reader.problems]
         raise ProblemsError(sorted(problems, key=lambda p: p.line))
     return Wanted(
         name=mesh.name or folder.name,

@@ -141,7 +141,11 @@ def test_all_errors_come_at_once_each_with_its_line() -> None:
     ("text", "message"),
     [
         ("- a", "a mesh file is a mapping with 'services'"),
-        ("services: {a: {command: x}, a: {command: y}}", "services.a: the key stands here twice"),
+        (
+            "services: {a: {command: x}, a: {command: y}}",
+            "services.a: is given twice; the first is in line 1",
+        ),
+        ("services: {}\n---\nservices: {}", "retia.yaml:3: a mesh file is one document"),
         ("a: [", "not YAML"),
         ("services: {web: {}}", "has no command; give one to the service or to each of its versions"),
         ("services: {web: {command: x, ports: [1, 1]}}", "port 1 stands here twice"),
@@ -175,6 +179,15 @@ def test_all_errors_come_at_once_each_with_its_line() -> None:
 )
 def test_each_rule_has_its_message(text: str, message: str) -> None:
     assert message in "\n".join(problems(text))
+
+
+def test_scalars_are_read_as_in_configuration() -> None:
+    """By YAML 1.1, as by PyYAML itself, 22:22 is the number 1342 and ``no`` is false."""
+    mesh = parse("services: {a: {command: x, restart: no, ports: [22:22], environment: {A: no}}}", "f")
+    service = mesh.services["a"]
+    assert [(port.port, port.app_port) for port in service.ports] == [(22, 22)]
+    assert service.restart == "no"
+    assert service.environment == {"A": "no"}
 
 
 @pytest.mark.parametrize("text", ["", "services:", "services: {}", "{}"])
