@@ -111,6 +111,8 @@ class HostIdentityKeeper:
         self._controller = controller
         self._token = token
         self._pair: Pair | None = None
+        self._lapsed = 0.0
+        """When the last certificate expired, if it has."""
         self._pending: Secret | None = None
         """The key of a join that has not succeeded yet."""
         self.patient = False
@@ -123,7 +125,8 @@ class HostIdentityKeeper:
 
     @property
     def expiry(self) -> float:
-        return self._pair.expiry if self._pair else 0.0
+        """Seconds since 1970, in the past for one that has lapsed; 0: there was none."""
+        return self._pair.expiry if self._pair else self._lapsed
 
     def load(self) -> bool:
         """Take what an earlier run left; whether there was something usable."""
@@ -139,6 +142,7 @@ class HostIdentityKeeper:
         # The bundle is good for the workloads' certificates even if the host's own has expired.
         self.bundle_pem, self.trust_domain = bundle, domain
         if pair is None or pair.life.expired(datetime.now(UTC)):
+            self._lapsed = pair.expiry if pair else 0.0
             return False
         self._pair = pair
         return True
@@ -150,6 +154,7 @@ class HostIdentityKeeper:
         the controller can't be reached.
         """
         if self._pair is not None and self._pair.life.expired(datetime.now(UTC)):
+            self._lapsed = self._pair.expiry
             self._pair = None
         if self._pair is not None or self.load():
             if not self._joins_elsewhere():

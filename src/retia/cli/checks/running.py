@@ -74,6 +74,8 @@ def identity(scene: Scene) -> Iterator[Result]:
         expiry = scene.agent.host_certificate_expiry
         if expiry:
             remedy = "it is renewed by itself while the controller is reachable"
+            if expiry < scene.now:
+                remedy = "start the agent once more with --join TOKEN, from 'retia token create'"
             yield _expiry(name, "this host's certificate", expiry, scene.now, _LEAF_SOON_S, remedy)
         yield _skew(name, "this host's clock", scene.agent.clock_skew_s)
     for host in scene.hosts:
