@@ -7,11 +7,9 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,12 +175,6 @@ class Program:
         self.end()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def free_index() -> int:
     """A mesh index that nobody has, from those that a mesh takes last."""
     for index in range(MAX_INDEX - 2, -1, -1):  # the last two are those of tests/integration/node
@@ -195,10 +187,3 @@ def free_index() -> int:
 async def get(proxy: str, url: str, timeout_s: float = 8.0) -> httpx.Response:
     async with httpx.AsyncClient(proxy=proxy or None, timeout=timeout_s, trust_env=False) as client:
         return await client.get(url)
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
-    """Until ``condition`` holds; looked at every 50 ms."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 (what is waited for is in another process)
-            await asyncio.sleep(0.05)

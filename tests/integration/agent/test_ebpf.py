@@ -18,7 +18,8 @@ import pytest
 from retia.api.local import Done, HealthCheck, Launched, PortSpec, Stop
 from retia.node.cgroups import find_cgroup2, scope_name
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_index
+from tests.integration.agent.hosts import AgentUnderTest, Program, free_index
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.privileged
 CALL = """
@@ -111,7 +112,7 @@ async def test_two_instances_on_one_port(controller: FakeController, agent: Agen
         async def resolves() -> bool:
             return (await caller.get("http://reviews:9080/x")).startswith("200")
 
-        await eventually(resolves)
+        await until(resolves)
         answers = {await caller.get(f"http://{name}:9080/x") for name in SPELLINGS for _ in range(6)}
         assert answers == {"200 a /x", "200 b /x"}
         assert await caller.get("http://127.0.0.1:9080/") != "200 a /", "its own localhost, not another's"
@@ -135,8 +136,12 @@ async def test_two_instances_on_one_port(controller: FakeController, agent: Agen
 
         first.end()
         await controller.until(lambda: len(controller.workloads) == 2)
-        for _ in range(6):
-            assert await caller.get("http://reviews:9080/x") == "200 b /x"
+
+        async def left() -> bool:
+            """The controller knows before the caller's proxy does."""
+            return {await caller.get("http://reviews:9080/x") for _ in range(6)} == {"200 b /x"}
+
+        await until(left)
 
 
 SPELLINGS = ("reviews", "reviews.default", "reviews.default.svc", "reviews.default.svc.cluster.local")
@@ -200,7 +205,8 @@ import os, time
 if os.fork():
     os._exit(0)
 os.setsid()
-open(os.environ["PIDFILE"], "w").write(str(os.getpid()))
+open(os.environ["PIDFILE"] + ".new", "w").write(str(os.getpid()))
+os.rename(os.environ["PIDFILE"] + ".new", os.environ["PIDFILE"])
 time.sleep(60)
 """
     pidfile = agent.home / "pid"
@@ -208,6 +214,11 @@ time.sleep(60)
         await agent.launch(program.pid, name="daemon")
         program.go()
         program.process.wait(5)
+
+        async def written() -> bool:
+            return pidfile.exists()
+
+        await until(written)
         child = int(pidfile.read_text())
         await asyncio.sleep(0.2)
         assert len(await agent.workloads()) == 1
@@ -216,7 +227,7 @@ time.sleep(60)
         async def gone() -> bool:
             return not await agent.workloads()
 
-        await eventually(gone)
+        await until(gone)
 
 
 async def test_dns_beside_the_mesh(controller: FakeController, agent: AgentUnderTest) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from retia.api.local import PortSpec
+from retia.cli.tour.stage import free_port
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_port, get
+from tests.integration.agent.hosts import AgentUnderTest, Program, get
+from tests.support.waiting import until
 
 
 async def test_two_programs_call_each_other(controller: FakeController, agent: AgentUnderTest) -> None:
@@ -25,4 +27,4 @@ async def test_two_programs_call_each_other(controller: FakeController, agent: A
     async def no_proxies() -> bool:
         return not await agent.proxies()
 
-    await eventually(no_proxies)
+    await until(no_proxies)

@@ -16,9 +16,10 @@ import pytest
 import retia
 from retia.api.local import Admin, AdminReply, PortSpec
 from retia.authority.authority import Authority
+from retia.cli.tour.stage import free_port
 from retia.identity.token import make_token
 from tests.integration.agent.fakes import DOMAIN, FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, free_index, free_port, get
+from tests.integration.agent.hosts import AgentUnderTest, Program, free_index, get
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ import pytest
 from retia._generated import agent_pb2 as pb
 from retia.agent.keeper import start_stamp
 from retia.api.local import LocalError, PortSpec
+from retia.cli.tour.stage import free_port
 from retia.model.resource import Name, TypeUrl
 from retia.node.meshindex import lock_name
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_port, get
+from tests.integration.agent.hosts import AgentUnderTest, Program, get
+from tests.support.waiting import until
 
 REVIEWS = "outbound|9080||reviews.default.svc.cluster.local"
 
@@ -82,7 +84,7 @@ async def test_controller_away(controller: FakeController, agent: AgentUnderTest
     async def away() -> bool:
         return not (await agent.info()).connected
 
-    await eventually(away)
+    await until(away)
     assert await shop.call("reviews") == (200, "reviews /")
     assert await shop.call("ratings") == (200, "ratings /"), "from the standby copy"
     status, body = await shop.call("nobody")
@@ -95,7 +97,7 @@ async def test_controller_away(controller: FakeController, agent: AgentUnderTest
     async def corrected() -> bool:
         return "the controller is away" not in (await shop.call("nobody"))[1]
 
-    await eventually(corrected)
+    await until(corrected)
     assert await shop.call("ratings") == (200, "ratings /")
     assert controller.resources_sent == sent + 2, "the unknown host's, and nothing that is held is sent again"
 
@@ -116,7 +118,7 @@ async def test_unknown_name_comes_into_being(
         async def there() -> bool:
             return await shop.call("details") == (200, "details /")
 
-        await eventually(there)
+        await until(there)
 
 
 async def test_silent_controller_is_not_waited_for(controller: FakeController, shop: Shop) -> None:
@@ -165,7 +167,7 @@ async def test_program_that_ends_while_the_worker_is_away(
     shop.programs[1].end()
     os.kill(worker, signal.SIGKILL)
     await controller.until(lambda: "default/ratings" not in controller.workloads)
-    await eventually(lambda: _has_proxies(agent, 2))
+    await until(lambda: _has_proxies(agent, 2))
 
 
 async def test_envoy_killed(controller: FakeController, agent: AgentUnderTest, shop: Shop) -> None:
@@ -180,7 +182,7 @@ async def test_envoy_killed(controller: FakeController, agent: AgentUnderTest, s
         except httpx.TransportError:
             return False
 
-    await eventually(back)
+    await until(back)
     assert loop.time() - killed < 2.0, "about 1 s, and some for a busy machine"
     after = {p.id: (p.pid, p.restarts) for p in await agent.proxies()}
     assert after["default/curl"][0] != before["default/curl"]
@@ -197,7 +199,7 @@ async def test_envoy_killed_with_the_controller_away(
     async def back() -> bool:
         return await shop.call("reviews") == (200, "reviews /")
 
-    await eventually(back)
+    await until(back)
 
 
 async def test_keeper_killed(controller: FakeController, agent: AgentUnderTest, shop: Shop) -> None:
@@ -213,7 +215,7 @@ async def test_keeper_killed(controller: FakeController, agent: AgentUnderTest, 
     assert await shop.call("ratings") == (200, "ratings /")
     for program in shop.programs:
         program.end()
-    await eventually(lambda: _has_proxies(agent, 0))
+    await until(lambda: _has_proxies(agent, 0))
     assert not any(start_stamp(pid) for pid in before.values())
 
 
@@ -242,7 +244,7 @@ async def test_damaged_state(controller: FakeController, agent: AgentUnderTest, 
         async def said() -> bool:
             return "was damaged" in agent.log() and "kept on disk again" in agent.log()
 
-        await eventually(said)
+        await until(said)
         await agent.kill_worker()
         assert await shop.call("reviews") == (200, "reviews /")
 

@@ -17,6 +17,7 @@ from retia.aio.grpc import Method, Server
 from retia.aio.tasks import stop
 from retia.model.resource import TypeUrl
 from tests.support.protocol import with_unknown_field
+from tests.support.waiting import until
 
 
 class Host:
@@ -103,12 +104,6 @@ async def connect() -> AsyncIterator[Connect]:
             return host
 
         yield open_session
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - it comes from another task
-            await asyncio.sleep(0.01)
 
 
 QUERY = pb.ControllerMessage(query=pb.Query(id=7, proxy="default/web-0", path="/stats"))

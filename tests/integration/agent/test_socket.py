@@ -21,8 +21,10 @@ from retia.api.local import (
     Stop,
     UpstreamSpec,
 )
+from retia.cli.tour.stage import free_port
 from tests.integration.agent.fakes import FakeController
-from tests.integration.agent.hosts import AgentUnderTest, Program, eventually, free_port, get
+from tests.integration.agent.hosts import AgentUnderTest, Program, get
+from tests.support.waiting import until
 
 NOBODY = 65534
 
@@ -89,7 +91,7 @@ async def test_launch_without_a_controller_is_refused_in_time(
     controller: FakeController, agent: AgentUnderTest
 ) -> None:
     await controller.stop()
-    await eventually(lambda: _away(agent))
+    await until(lambda: _away(agent))
     with Program("1") as program, pytest.raises(LocalError, match="the controller is away"):
         await agent.launch(program.pid, name="one", timeout_s=0.5)
     assert await agent.workloads() == ()

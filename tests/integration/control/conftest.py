@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from retia._generated import agent_pb2 as pb
 from retia.authority.keys import key_to_pem, make_key
 from retia.authority.requests import make_request
 from retia.authority.tls import client_context, fetch_root
+from retia.cli.tour.stage import free_port
 from retia.control.main import Controller
 from retia.control.settings import Settings
 from retia.identity.spiffe import parse_trust_domain
@@ -25,22 +25,6 @@ from retia.identity.token import parse_token
 from retia.model.resource import TypeUrl
 
 DOMAIN = parse_trust_domain("cluster.local")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 5.0) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            result = condition()
-            if await result if isinstance(result, Awaitable) else result:
-                return
-            await asyncio.sleep(0.01)
 
 
 class RunningController:
@@ -92,7 +76,6 @@ class Agent:
         self.names: dict[str, Any] = {}
         self.standby: dict[str, Any] = {}
         self.standby_complete = False
-        self.mesh: Any = None
         self.messages: list[Any] = []
         self._channel: Channel | None = None
         self._stream: Any = None
@@ -176,8 +159,6 @@ class Agent:
                     for gone in message.standby.removed:
                         self.standby.pop((gone.type_url, gone.name), None)
                     self.standby_complete |= message.standby.complete
-                case "mesh":
-                    self.mesh = message.mesh
                 case "query":
                     reply = pb.QueryReply(id=message.query.id, status=200, body=message.query.path.encode())
                     await self.send(reply=reply)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.control.conftest import RunningController, free_port, until
+from retia.cli.tour.stage import free_port
+from tests.integration.control.conftest import RunningController
+from tests.support.waiting import until
 
 
 @pytest.fixture

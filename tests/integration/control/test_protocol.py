@@ -10,6 +10,7 @@ from retia._generated import agent_pb2 as pb
 from retia.control.session import PROTOCOL
 from retia.model.resource import TypeUrl
 from tests.support.protocol import with_unknown_field
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.integration.control.conftest import Agent, RunningController
@@ -31,8 +32,6 @@ async def test_the_lower_of_both_versions_is_spoken(
 
 
 async def works(agent: Agent) -> None:
-    from tests.integration.control.conftest import until
-
     await agent.run_workload("reviews-0", "reviews")
     await until(lambda: REVIEWS in agent.names)
     await until(lambda: "inbound" in agent.has("reviews-0", TypeUrl.LISTENER))

@@ -29,6 +29,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from retia.cli.tour.stage import free_port
 from retia.model.resource import TypeUrl
 from retia.translate import hcm, pb
 from tests.simulation.traffic import hello_of
@@ -38,13 +39,7 @@ from tests.support.world import World, outbound
 PUBLISHED, APP = "127.97.64.1", "127.97.65.1"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-CALLER_PORT, ADMIN_PORT = _free_port(), _free_port()
+CALLER_PORT, ADMIN_PORT = free_port(), free_port()
 REVIEWS = "spiffe://cluster.local/ns/default/sa/reviews"
 
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from retia.cli.tour.stage import free_port
 from retia.model.mesh import Upstream
 from retia.model.resource import Name, Resource, TypeUrl
 from retia.translate.translate import build, listed
 from retia.xds.cache import Engine
-from tests.integration.xds.conftest import Controller, Envoy, SmallWorld, _free_port
+from tests.integration.xds.conftest import Controller, Envoy, SmallWorld
 from tests.support.world import Mesh, World, fqdn
 
 DISABLED = "kind: PeerAuthentication\nmetadata: {name: pa}\nspec: {mtls: {mode: DISABLE}}"
@@ -124,7 +125,7 @@ def made(**settings: Any) -> World:
 
 @contextlib.asynccontextmanager
 async def running(world: World, **changes: Any) -> AsyncIterator[Lazy]:
-    ports = {name: _free_port() for name in ("explicit", "http", "tcp")}
+    ports = {name: free_port() for name in ("explicit", "http", "tcp")}
     upstreams = (Upstream(ports["http"], fqdn("reviews"), 9080), Upstream(ports["tcp"], fqdn("db"), 5432))
     defaults: dict[str, Any] = {
         "explicit_port": ports["explicit"],

@@ -29,11 +29,13 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from google.protobuf import json_format
 
 from retia.aio.grpc import Server
+from retia.cli.tour.stage import free_port
 from retia.model.resource import Built, Name, Resource, TypeUrl
 from retia.xds.messages import Request
 from retia.xds.server import Channel, XdsService
 from retia.xds.stream import Event, Nacked
 from retia.xds.wire import absent, encode
+from tests.support.waiting import until
 
 CDS, EDS, LDS = TypeUrl.CLUSTER, TypeUrl.ENDPOINTS, TypeUrl.LISTENER
 RDS, VHDS = TypeUrl.ROUTE, TypeUrl.VIRTUAL_HOST
@@ -157,7 +159,7 @@ class Envoy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.xds_path = folder / "xds.sock"
         self.process: asyncio.subprocess.Process | None = None
 
@@ -226,12 +228,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 class Controller:
     """Serves the world on the socket; can be stopped and started."""
 
@@ -274,7 +270,7 @@ class Setup:
 
     async def ready(self) -> None:
         """Until the listener is open."""
-        await self.until(self._open)
+        await until(self._open)
 
     async def _open(self) -> bool:
         with contextlib.suppress(OSError):
@@ -282,14 +278,6 @@ class Setup:
             writer.close()
             return True
         return False
-
-    async def until(self, condition: Any, timeout_s: float = 10.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                result = condition()
-                if await result if asyncio.iscoroutine(result) else result:
-                    return
-                await asyncio.sleep(0.01)
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retia.model.resource import Name, TypeUrl
 from retia.xds.stream import Acked, Wanted
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.integration.xds.conftest import Setup
@@ -29,7 +30,7 @@ async def test_an_unknown_host_is_refused_at_once_and_served_when_it_comes(setup
     assert (await setup.get("late"))[0] == 404
     assert time.monotonic() - started < 2
     setup.world.service("late", setup.backend_port)
-    await setup.until(lambda: _acked(setup, VHDS, "out/late.default"))
+    await until(lambda: _acked(setup, VHDS, "out/late.default"))
     assert await setup.get("late") == (200, "hi")
 
 
@@ -52,7 +53,7 @@ async def test_a_refused_resource_does_not_hold_up_the_others(setup: Setup) -> N
     host = {"name": "out/bad", "domains": ["bad"], "routes": [route]}
     setup.world.put(VHDS, "out/bad", host, refs=(Name(CDS, "bad"), Name(CDS, "other")))
     assert (await setup.get("bad"))[0] == 503
-    await setup.until(setup.world.nacks)
+    await until(setup.world.nacks)
     assert [n.resource.name for n in setup.world.nacks()] == ["bad"]
     assert (await setup.get("other"))[0] == 200
     assert (await setup.get("good"))[0] == 200
@@ -73,7 +74,7 @@ async def test_a_changed_cluster_does_not_freeze_the_others(setup: Setup) -> Non
     assert (await setup.get("shop"))[0] == 200
     setup.world.cluster("shop", setup.backend_port, connect_timeout_s=2)
     version = setup.world.resources[Name(CDS, "shop")].version
-    await setup.until(lambda: _acked(setup, CDS, "shop", version), timeout_s=3)
+    await until(lambda: _acked(setup, CDS, "shop", version), timeout_s=3)
     started = time.monotonic()
     assert (await setup.get("next"))[0] == 200
     assert time.monotonic() - started < 2
@@ -82,13 +83,13 @@ async def test_a_changed_cluster_does_not_freeze_the_others(setup: Setup) -> Non
 async def test_a_restarted_server_sends_nothing_again(setup: Setup) -> None:
     setup.world.service("shop", setup.backend_port)
     assert (await setup.get("shop"))[0] == 200
-    await setup.until(lambda: _acked(setup, EDS, "shop"))
+    await until(lambda: _acked(setup, EDS, "shop"))
     await setup.controller.stop()
     assert (await setup.get("shop"))[0] == 200
     setup.world.events.clear()
     await setup.controller.start()
-    await setup.until(lambda: setup.world.channel is not None)
-    await setup.until(lambda: Wanted(Name(EDS, "shop")) in setup.world.events)
+    await until(lambda: setup.world.channel is not None)
+    await until(lambda: Wanted(Name(EDS, "shop")) in setup.world.events)
     setup.world.service("new", setup.backend_port)
     assert (await setup.get("new"))[0] == 200
     again = {e.resource.name for e in setup.world.events if isinstance(e, Acked)}
@@ -109,7 +110,7 @@ async def test_endpoints_that_change_are_followed(setup: Setup) -> None:
     assert (await setup.get("shop"))[0] == 503
     setup.world.cluster("shop", setup.backend_port)
     version = setup.world.resources[Name(EDS, "shop")].version
-    await setup.until(lambda: _acked(setup, EDS, "shop", version))
+    await until(lambda: _acked(setup, EDS, "shop", version))
     assert (await setup.get("shop"))[0] == 200
 
 

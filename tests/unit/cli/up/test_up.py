@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from retia.cli.tour.stage import free_port
 from tests.unit.api.fakes import FakeBackend
 from tests.unit.cli import fake_agent
 from tests.unit.cli.conftest import Run
@@ -70,12 +71,6 @@ def until(true: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_mesh_comes_up_changes_by_its_difference_and_goes_down(
