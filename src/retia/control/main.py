@@ -270,9 +270,6 @@ def on_change(core: Core, changed: frozenset[FactKey], affected: frozenset[Name]
     """The engine has taken a change: the tables that sessions read follow."""
     hosts = [key[1] for key in changed if key[0] == "service" and len(key) == 2]
     core.changes.note(affected, hosts)  # type: ignore[arg-type]
-    if ("mesh",) in changed:
-        for session in core.sessions.values():
-            session.mesh_changed()
     if core.names.take(core.pipeline.engine.snapshot, changed):
         for session in core.sessions.values():
             session.ring()

@@ -114,11 +114,6 @@ class AgentSession:
         """There may be something to send."""
         self._wake.ring()
 
-    def mesh_changed(self) -> None:
-        """Mesh-wide settings are different."""
-        self._mesh_due = True
-        self._wake.ring()
-
     def replace(self) -> None:
         """The host has opened another session, or has lost its lease: end this one."""
         self._replaced.set()
