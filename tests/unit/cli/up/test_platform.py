@@ -22,7 +22,7 @@ def test_a_worker_that_goes_on_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [None, "", "[]", "{}", '{"worker": {"pid": %d, "stamp": 1}}' % os.getpid()]
+    "record", [None, "", "[]", "{}", json.dumps({"worker": {"pid": os.getpid(), "stamp": 1}})]
 )
 def test_nothing_else_is_taken_for_one(tmp_path: Path, record: str | None) -> None:
     if record is not None:
