@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -27,7 +26,7 @@ from retia.agent.rpc import Message
 from retia.agent.state import State
 from retia.agent.world import ProxyWorld
 from retia.agent.xds import Listener, ProxyXds
-from retia.api.local import ProxyInfo
+from retia.api.local import ProxyInfo, ProxyState
 from retia.model.mesh import ProxyKind
 from retia.model.resource import Name, Resource
 
@@ -61,7 +60,7 @@ class RunningProxy:
         return f"envoy:{self.id}"
 
     @property
-    def state(self) -> Literal["starting", "ready", "not-ready", "down", "draining"]:
+    def state(self) -> ProxyState:
         if self.draining:
             return "draining"
         if not self.pid or self.health.state == "DOWN":

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retia._generated import agent_pb2 as pb
 from retia.agent.rpc import Message
-from retia.api.local import HealthCheck, PortSpec, UpstreamSpec, WorkloadInfo
+from retia.api.local import HealthCheck, PortSpec, UpstreamSpec, WorkloadInfo, WorkloadState
 from retia.model.mesh import INBOUND_PORT, ProxyKind
 from retia.model.resource import Resource
 from retia.node.addresses import (
@@ -20,7 +20,6 @@ from retia.node.addresses import (
     OUTBOUND_TCP_PORT,
 )
 
-State = Literal["starting", "running", "unhealthy", "draining", "stopping"]
 LOOPBACK = "127.0.0.1"
 
 
@@ -60,7 +59,7 @@ class Instance:
     """A workload while it lives."""
 
     record: Record
-    state: State = "starting"
+    state: WorkloadState = "starting"
     listening: set[int] = field(default_factory=set)
     """Port numbers (callers') on which the program has been seen listening."""
     passing: bool = True

@@ -22,13 +22,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from retia.model.mesh import Protocol
+
 MAX_LINE_BYTES = 32 << 20
 """A line longer than this ends the connection (a proxy's whole configuration dump must fit)."""
 
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 DnsLabel = Annotated[str, Field(pattern=_LABEL, max_length=63)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-PROTOCOLS = ("http", "http2", "grpc", "tcp", "tls", "auto")
+PROTOCOLS = tuple(protocol.value for protocol in Protocol)
+WorkloadState = Literal["starting", "running", "unhealthy", "draining", "stopping"]
+"""``starting``: not registered yet; ``draining``: out of the endpoints, its proxy goes on."""
+ProxyState = Literal["starting", "ready", "down", "draining"]
+"""``starting``: the Envoy has not answered yet; ``down``: there is no process."""
 
 
 class _Model(BaseModel):
@@ -159,7 +165,7 @@ class WorkloadInfo(_Reply):
     namespace: str
     service: str = ""
     service_account: str = ""
-    state: Literal["starting", "running", "unhealthy", "draining", "stopping"] = "running"
+    state: WorkloadState = "running"
     pid: int = 0
     capture: Literal["ebpf", "explicit"] = "explicit"
     reason: str = ""
@@ -197,7 +203,7 @@ class ProxyInfo(_Reply):
     id: str
     kind: str = "sidecar"
     workload: str = ""
-    state: Literal["starting", "ready", "not-ready", "down", "draining"] = "starting"
+    state: ProxyState = "starting"
     connected: bool = False
     pid: int = 0
     restarts: int = 0

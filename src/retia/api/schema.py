@@ -259,7 +259,8 @@ class ProxyInfo(Reply):
     workload: str = ""
     host: str = ""
     state: str = "unknown"
-    """``ready``, ``starting``, ``draining``, ``failed``, ``lost``, ``unknown``."""
+    """``ready``, ``starting``, ``draining``, ``down``; ``lost``: its host is silent;
+    ``unknown``: nothing was said yet."""
     connected: bool = False
     """Its xDS stream to its host's agent is open."""
     sync: list[TypeSync] = []

@@ -98,8 +98,8 @@ def proxies(scene: Scene) -> Iterator[Result]:
             yield Result(name, proxy.id, Verdict.FAILED, f"refused {describe_nack(nack)}", cure)
         if proxy.nacks:
             continue
-        if proxy.state in ("failed", "down"):
-            yield Result(name, proxy.id, Verdict.FAILED, f"{proxy.state}, {proxy.restarts} restarts", remedy)
+        if proxy.state == "down":
+            yield Result(name, proxy.id, Verdict.FAILED, f"down, {proxy.restarts} restarts", remedy)
         elif proxy.state != "ready" or sync != "synced":
             yield Result(name, proxy.id, Verdict.WARNING, f"{proxy.state}, {sync}", remedy)
         elif 0 < proxy.certificate_expiry < scene.now:
