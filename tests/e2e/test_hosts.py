@@ -16,6 +16,7 @@ import pytest
 from retia.cli.tour.client import Visitor
 from retia.cli.tour.processes import wait_until
 from tests.support.hosts import Host, Network, workloads
+from tests.support.privileges import need_tool
 
 pytestmark = [pytest.mark.privileged, pytest.mark.timeout(180)]
 
@@ -158,8 +159,7 @@ def test_an_instances_own_address_means_that_of_the_callers_host(mesh: Mesh, at:
 
 
 def test_the_firewall_leaves_only_the_two_ports_open(mesh: Mesh) -> None:
-    if shutil.which("nft") is None:
-        pytest.skip("needs nft (nftables) for the firewall")
+    need_tool("nft", "nftables")
     with mesh.two.inside(), socket.create_server((mesh.two.address, 9999)), mesh.one.inside():
         assert socket.create_connection((mesh.two.address, 15443), timeout=5)
         with pytest.raises(TimeoutError):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 CAP_BPF = 39
 """linux/capability.h."""
@@ -28,3 +32,16 @@ def missing_privilege() -> str:
 def must_run() -> bool:
     """Whether a privileged test that cannot run is a failure (CI) rather than skipped."""
     return os.environ.get("RETIA_REQUIRE_PRIVILEGED") == "1"
+
+
+def cannot_run(why: str) -> NoReturn:
+    """End a privileged test that cannot run: a failure where it must run, otherwise skipped."""
+    if must_run():
+        pytest.fail(f"RETIA_REQUIRE_PRIVILEGED=1, but this test cannot run: {why}", pytrace=False)
+    pytest.skip(why)
+
+
+def need_tool(name: str, package: str) -> str:
+    """The path of a program that a privileged test needs as a real peer."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return found or cannot_run(f"{name} is not installed (Debian: apt-get install {package})")

@@ -16,8 +16,8 @@ import structlog
 from retia.control.hub import Hub
 from retia.model.mesh import Proxy
 from retia.model.resource import Name, Resource, TypeUrl
-from retia.xds.cache import LISTED, Engine
-from retia.xds.stream import NAME_LIMIT
+from retia.xds.cache import Engine
+from retia.xds.stream import LISTED, NAME_LIMIT
 from retia.xds.wire import ABSENT_VERSION, PLACEHOLDER, aliased
 
 _log = structlog.get_logger("retia.control.feed")

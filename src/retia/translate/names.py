@@ -63,7 +63,7 @@ class Outbound:
 
     @property
     def server_name(self) -> str:
-        return f"outbound_.{self.port}_.{self.subset}_.{self.host}"
+        return str(ByServerName(self.port, self.subset, self.host))
 
 
 @dataclass(frozen=True, slots=True)

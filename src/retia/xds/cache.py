@@ -28,14 +28,12 @@ from retia.model.finding import Finding
 from retia.model.mesh import Proxy
 from retia.model.resource import Built, Name, Resource, TypeUrl
 from retia.model.snapshot import FactKey, Snapshot, View
+from retia.xds.stream import LISTED
 from retia.xds.wire import encode
 
 T = TypeVar("T")
 Builder = Callable[[View, Name], Built]
 Lister = Callable[[View, TypeUrl], tuple[str, ...]]
-LISTED = "*"
-"""The name under which a change of :meth:`Engine.listed` is reported by :meth:`Engine.update`."""
-
 MAX_FORK = 4096
 """Results kept side by side at one fork: one for each value of a proxy attribute or query. Arbitrary; at the
 limit the fork starts afresh, which costs time and never correctness."""

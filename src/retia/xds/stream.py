@@ -56,7 +56,8 @@ __all__ = [
 ]
 
 LISTED = "*"
-"""The name under which :meth:`Stream.changed` is told that :meth:`World.listed` may differ now."""
+"""The name under which a change of a list is told: of :meth:`World.listed` to :meth:`Stream.changed`, and of
+the cache's list by its ``update``."""
 
 NAME_LIMIT = 4096
 """Names that a client may ask for on one stream (2,000 unknown hosts cost Envoy half a megabyte, and it keeps

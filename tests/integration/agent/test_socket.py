@@ -112,23 +112,15 @@ async def test_upstreams_get_local_ports(controller: FakeController, agent: Agen
         assert (answer.status_code, answer.text) == (200, "ratings /direct")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.privileged
 @pytest.mark.parametrize("mode", ["explicit", "ebpf"])
 async def test_members_of_the_group_may_launch_and_no_more(controller: FakeController, mode: str) -> None:
-    if mode == "ebpf" and not _may_capture():
-        pytest.skip("needs CAP_BPF")
     group = grp.getgrgid(NOBODY).gr_name
     options = ("--socket-group", group, "--capture", "auto")
     async with AgentUnderTest(controller.address, controller.token, *options) as agent:
         path = agent.home / "run" / "agent.sock"
         assert await asyncio.to_thread(as_user, path, [NOBODY], mode) == [mode, "denied"]
         assert await asyncio.to_thread(as_user, path, [], mode) == ["denied"]
-
-
-def _may_capture() -> bool:
-    from tests.support.privileges import missing_privilege
-
-    return not missing_privilege()
 
 
 async def _away(agent: AgentUnderTest) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.node.conftest import Stage, Workload
+from tests.support.privileges import need_tool
 
 pytestmark = pytest.mark.privileged
 
@@ -31,13 +31,7 @@ Wait = Callable[[str, int], None]
 
 @pytest.fixture
 def nginx() -> str:
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found:
-        return found
-    why = "nginx is not installed (Debian: apt-get install nginx-light)"
-    if os.environ.get("RETIA_REQUIRE_PRIVILEGED") == "1":
-        pytest.fail(why)
-    pytest.skip(why)
+    return need_tool("nginx", "nginx-light")
 
 
 def start(workload: Workload, nginx: str, folder: Path, text: str, options: str = "") -> None:

@@ -14,18 +14,22 @@ from tests.unit.cli import fake_agent
 from tests.unit.cli.conftest import Ran, Run
 from tests.unit.cli.fake_agent import FakeAgent
 
-NOW = int(time.time())
 YEAR = 365 * 86_400
+
+
+def now() -> int:
+    """Asked when a test runs, not when it is collected: in a long run that may be many minutes earlier."""
+    return int(time.time())
 
 
 @pytest.fixture
 def whole(backend: FakeBackend, home: Path) -> FakeBackend:
     home.chmod(0o700)
     backend.info = schema.StatusInfo(
-        version="0.1.0", authority=[schema.Certificate(subject="root", expiry=NOW + 10 * YEAR)]
+        version="0.1.0", authority=[schema.Certificate(subject="root", expiry=now() + 10 * YEAR)]
     )
     backend.proxies = [
-        schema.ProxyInfo(id="default/web-0", state="ready", connected=True, certificate_expiry=NOW + 80_000)
+        schema.ProxyInfo(id="default/web-0", state="ready", connected=True, certificate_expiry=now() + 80_000)
     ]
     return backend
 
@@ -94,7 +98,7 @@ def test_a_healthy_mesh(run: Run, home: Path, whole: FakeBackend) -> None:
             lambda b: setattr(
                 b,
                 "proxies",
-                [schema.ProxyInfo(id="p", state="ready", connected=True, certificate_expiry=NOW - 60)],
+                [schema.ProxyInfo(id="p", state="ready", connected=True, certificate_expiry=now() - 60)],
             ),
             "✗ p: its certificate lapsed 1m",
         ),
@@ -107,7 +111,7 @@ def test_a_healthy_mesh(run: Run, home: Path, whole: FakeBackend) -> None:
                 b,
                 "info",
                 b.info.model_copy(
-                    update={"authority": [schema.Certificate(subject="root", expiry=NOW - 60)]}
+                    update={"authority": [schema.Certificate(subject="root", expiry=now() - 60)]}
                 ),
             ),
             "✗ root: lapsed 1m",

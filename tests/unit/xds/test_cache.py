@@ -11,7 +11,8 @@ from retia.model.ids import HostId, Namespace, ProxyId
 from retia.model.mesh import Proxy, ProxyKind
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import PlainView, Snapshot, View
-from retia.xds.cache import LISTED, Engine
+from retia.xds.cache import Engine
+from retia.xds.stream import LISTED
 from retia.xds.wire import encode
 
 
