@@ -18,7 +18,8 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf import wrappers_pb2
 
 from retia.model.resource import TypeUrl
-from retia.translate.hcm import FAULT, HCM
+from retia.translate.hcm import HCM
+from retia.translate.http_filters import FAULT
 from tests.support.world import Mesh
 
 

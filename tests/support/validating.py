@@ -20,8 +20,12 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
+from retia.model.ids import HostId, Namespace, ProxyId
+from retia.model.mesh import Proxy, ProxyKind
 from retia.model.resource import Built, Name, TypeUrl
+from retia.model.snapshot import PlainView, Snapshot
 from retia.translate import hcm
+from retia.translate.http_filters import HttpFilter, Place, chain_filters
 
 MESSAGES = {
     TypeUrl.CLUSTER: cluster_pb2.Cluster,
@@ -98,8 +102,16 @@ def _add_listener(listener: Any, number: int, config: Any) -> None:
     config.ClearField("vhds")
     manager.upgrade_configs.add().upgrade_type = "CONNECT"
     manager.route_config.CopyFrom(config)
-    hcm.put_filters(manager, on_demand=False, faults=True)
+    hcm.put_filters(manager, _every_filter())
     hcm.add_to(listener.filter_chains.add(), manager)
+
+
+def _every_filter() -> tuple[HttpFilter, ...]:
+    """As if every feature that has filters were used in the mesh."""
+    facts = {("index", "uses", feature): ("any",) for feature in ("faults",)}
+    snapshot, _ = Snapshot().with_changes(facts)
+    proxy = Proxy(ProxyId("p"), ProxyKind.SIDECAR, Namespace("default"), "p", HostId("h"))
+    return chain_filters(PlainView(snapshot, proxy), Place.OUTBOUND, on_demand=False)
 
 
 def complaints(results: Iterable[tuple[Name, Built]], folder: Path) -> str:

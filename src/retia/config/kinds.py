@@ -29,9 +29,21 @@ class Kind:
     """A kind that is read."""
 
     group: str
-    name: str
+    kind: str
+    """As documents name it. Two groups may have one name (``Gateway``)."""
     versions: tuple[str, ...]
     model: type[Model]
+    namespaced: bool = True
+    """False: its objects belong to no namespace; theirs is the empty one."""
+    roots: tuple[str, ...] = ("spec",)
+    """Where in a document the content stands: below ``spec``, or beside ``metadata`` (``data``)."""
+    qualified: bool = False
+    """Another group has a kind of the same name that is known by it alone."""
+
+    @property
+    def name(self) -> str:
+        """What the kind is called inside the mesh and by its users: unique, as ``kubectl`` would need it."""
+        return f"{self.kind}.{self.group}" if self.qualified else self.kind
 
     @property
     def api_version(self) -> str:
@@ -53,6 +65,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     }
 )
 """The kinds that are read, by name."""
+
+
+def find(group: str, kind: str) -> Kind | None:
+    """The kind that a document's ``apiVersion`` and ``kind`` mean."""
+    return _BY_GROUP.get((group, kind))
+
+
+_BY_GROUP = {(kind.group, kind.kind): kind for kind in KINDS.values()}
 
 NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -120,4 +140,4 @@ def known_groups() -> frozenset[str]:
 
 def kinds_of(group: str) -> list[str]:
     """The kinds of a group that are read, sorted."""
-    return sorted(kind.name for kind in KINDS.values() if kind.group == group)
+    return sorted(kind.kind for kind in KINDS.values() if kind.group == group)

@@ -210,14 +210,16 @@ class _Reader:
             for index, item in enumerate(raw["items"]):
                 self._read(item, (*at, "items", index), broken)
         elif self._is_read(version, kind, raw, at):
-            self._read_object(raw, kinds.KINDS[kind], at, broken)
+            known = kinds.find(version.rpartition("/")[0], kind)
+            assert known is not None  # it is read
+            self._read_object(raw, known, at, broken)
 
     def _is_read(self, version: str, kind: str, raw: Mapping[str, Any], at: Path) -> bool:
         """Whether the kind is read; says so where it is not."""
         group, _, number = version.rpartition("/")
-        known = kinds.KINDS.get(kind)
+        known = kinds.find(group, kind)
         ref = _ref_guess(raw, self.default_namespace)
-        if known and known.group == group:
+        if known:
             if number in known.versions:
                 return True
             versions = ", ".join(f"{group}/{each}" if group else each for each in known.versions)
@@ -238,9 +240,12 @@ class _Reader:
         metadata = self._metadata(raw, kind, at)
         ref = _ref_guess(raw, self.default_namespace)
         for key in raw:
-            if key not in ("apiVersion", "kind", "metadata", "spec", "status"):
+            if key not in ("apiVersion", "kind", "metadata", "status", *kind.roots):
                 self._note(Code.UNKNOWN_FIELD, "is no field of an object", (*at, key), ref)
-        spec = self._spec(raw.get("spec"), kind, (*at, "spec"), ref)
+        if kind.roots == ("spec",):
+            spec = self._spec(raw.get("spec"), kind, (*at, "spec"), ref)
+        else:
+            spec = self._spec({key: raw[key] for key in kind.roots if key in raw}, kind, at, ref)
         self._cap(before, ref, at)
         if ref is None:
             return
@@ -311,9 +316,13 @@ def _ref_guess(raw: Any, default_namespace: str) -> ObjectRef | None:
     namespace = metadata.get("namespace") if isinstance(metadata, Mapping) else None
     if not isinstance(name, str) or not name:
         return None
+    version = raw.get("apiVersion")
+    known = kinds.find(version.rpartition("/")[0], raw["kind"]) if isinstance(version, str) else None
+    if known and not known.namespaced:
+        return ObjectRef(known.name, Namespace(""), name)
     if not isinstance(namespace, str) or not namespace:
         namespace = default_namespace
-    return ObjectRef(raw["kind"], namespace_of(namespace), name)
+    return ObjectRef(known.name if known else raw["kind"], namespace_of(namespace), name)
 
 
 def _is_name(kind: str, name: str) -> bool:

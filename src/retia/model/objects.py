@@ -11,14 +11,19 @@ from retia.model.mesh import Labels
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """Names one object: ``VirtualService/default/reviews``."""
+    """Names one object: ``VirtualService/default/reviews``; without a namespace ``GatewayClass/retia``."""
 
     kind: str
     namespace: Namespace
     name: str
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The rest of the object's fact key, after ``"config"``."""
+        return (self.kind, self.namespace, self.name)
+
     def __str__(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}"
+        return "/".join(part for part in self.key if part)
 
 
 @dataclass(frozen=True, slots=True)

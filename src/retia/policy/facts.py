@@ -9,10 +9,9 @@ A service comes from a Kubernetes ``Service``, a ``ServiceEntry``, or from workl
 order; ``Service`` and ``ServiceEntry`` for one host: the older object wins. An endpoint is a fact only while
 its application listens and is healthy.
 
-Index entries made here: ``vs-host`` and ``dr-host`` (objects by host or wildcard, oldest first),
-``pa-namespace`` (names), ``vip`` and ``address`` (who has this address), ``http-ports`` and ``auto-ports``
-(port numbers of all services), ``se-wildcard`` (wildcard hosts), ``vs-faults`` (whether any rule injects
-faults), ``services`` (all hosts, for what is sent ahead of use).
+Index entries made here: ``vip`` and ``address`` (who has this address), ``http-ports`` and ``auto-ports``
+(port numbers of all services), ``se-wildcard`` (wildcard hosts), ``services`` (all hosts, for what is sent
+ahead of use); those of configuration objects are listed in :mod:`retia.policy.indexes`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from retia.model import annotation
-from retia.model.ids import Host, Namespace, SpiffeId, WorkloadId, qualify, service_host
+from retia.model.ids import Host, Namespace, SpiffeId, WorkloadId, service_host
 from retia.model.mesh import (
     INBOUND_PORT,
     Endpoint,
@@ -42,9 +41,8 @@ from retia.model.mesh import (
 )
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import FactKey
+from retia.policy.indexes import FLAGS, Entry, entries
 
-_NAMED = ("VirtualService", "DestinationRule")
-_INDEX_OF = {"VirtualService": "vs-host", "DestinationRule": "dr-host"}
 _RESOLUTIONS = {"NONE": Resolution.PASSTHROUGH, "STATIC": Resolution.STATIC}
 """Others are some kind of DNS."""
 
@@ -64,11 +62,10 @@ class FactBase:
         self._members: dict[Host, set[WorkloadId]] = defaultdict(set)
         self._selecting: dict[Namespace, dict[ObjectRef, tuple[Labels, tuple[Host, ...]]]] = defaultdict(dict)
         self._entries: dict[Namespace, set[ObjectRef]] = defaultdict(set)
-        self._by_host: dict[tuple[str, str], set[ObjectRef]] = defaultdict(set)
-        self._authn: dict[Namespace, set[str]] = defaultdict(set)
+        self._indexed: dict[Entry, set[ObjectRef]] = defaultdict(set)
+        self._found_by: dict[ObjectRef, frozenset[Entry]] = {}
         self._addresses: dict[str, Counter[tuple[Host, int]]] = defaultdict(Counter)
         self._ports: dict[str, Counter[int]] = {"http-ports": Counter(), "auto-ports": Counter()}
-        self._faulty: set[ObjectRef] = set()
         self._wildcards: set[Host] = set()
         self._stale: set[Host] = set()
 
@@ -146,21 +143,12 @@ class FactBase:
         if new is not None:
             self._objects[ref] = new
             self._link(new)
+        self._reindex(ref, entries(new, self._settings) if new is not None else frozenset())
         self._changes[("config", ref.kind, ref.namespace, ref.name)] = new
 
     def _link(self, obj: ConfigObject) -> None:
         ref = obj.ref
-        if ref.kind in _NAMED:
-            for host in self._hosts_named(obj):
-                self._by_host[_INDEX_OF[ref.kind], host].add(ref)
-                self._reindex_host(_INDEX_OF[ref.kind], host)
-        if ref.kind == "VirtualService" and any(rule.fault is not None for rule in obj.spec.http):
-            self._faulty.add(ref)
-            self._reindex_faults()
-        elif ref.kind == "PeerAuthentication":
-            self._authn[ref.namespace].add(ref.name)
-            self._reindex_authn(ref.namespace)
-        elif ref.kind in ("Service", "ServiceEntry"):
+        if ref.kind in ("Service", "ServiceEntry"):
             self._link_service(obj)
         elif ref.kind == "WorkloadEntry":
             self._entries[ref.namespace].add(ref)
@@ -168,17 +156,7 @@ class FactBase:
 
     def _unlink(self, obj: ConfigObject) -> None:
         ref = obj.ref
-        if ref.kind in _NAMED:
-            for host in self._hosts_named(obj):
-                self._by_host[_INDEX_OF[ref.kind], host].discard(ref)
-                self._reindex_host(_INDEX_OF[ref.kind], host)
-        if ref in self._faulty:
-            self._faulty.discard(ref)
-            self._reindex_faults()
-        if ref.kind == "PeerAuthentication":
-            self._authn[ref.namespace].discard(ref.name)
-            self._reindex_authn(ref.namespace)
-        elif ref.kind in ("Service", "ServiceEntry"):
+        if ref.kind in ("Service", "ServiceEntry"):
             for host in self._hosts_declared(obj):
                 self._declared[host].remove(ref)
                 self._stale.add(host)
@@ -195,10 +173,6 @@ class FactBase:
         selector = _selector_of(obj)
         if selector:
             self._selecting[obj.ref.namespace][obj.ref] = (selector, hosts)
-
-    def _hosts_named(self, obj: ConfigObject) -> tuple[Host, ...]:
-        hosts = obj.spec.hosts if obj.ref.kind == "VirtualService" else (obj.spec.host,)
-        return tuple(qualify(h, obj.ref.namespace, self._settings.dns_suffix) for h in hosts)
 
     def _hosts_declared(self, obj: ConfigObject) -> tuple[Host, ...]:
         if obj.ref.kind == "Service":
@@ -388,18 +362,21 @@ class FactBase:
     def _put_index(self, index: str, key: str, value: tuple[Any, ...]) -> None:
         self._changes[("index", index, key)] = value or None
 
-    def _reindex_host(self, index: str, host: str) -> None:
-        refs = sorted(
-            self._by_host[index, host],
-            key=lambda r: self._objects[r].order if r in self._objects else (0, r.namespace, r.name),
-        )
-        self._put_index(index, host, tuple((r.namespace, r.name) for r in refs if r in self._objects))
-
-    def _reindex_faults(self) -> None:
-        self._put_index("vs-faults", "", ("any",) if self._faulty else ())
-
-    def _reindex_authn(self, namespace: Namespace) -> None:
-        self._put_index("pa-namespace", namespace, tuple(sorted(self._authn[namespace])))
+    def _reindex(self, ref: ObjectRef, after: frozenset[Entry]) -> None:
+        """An object has these entries now; it may be another one of the same name, and younger."""
+        before = self._found_by.pop(ref, frozenset())
+        if after:
+            self._found_by[ref] = after
+        for entry in before - after:
+            self._indexed[entry].discard(ref)
+        for entry in after:
+            self._indexed[entry].add(ref)
+        for index, key in sorted(before | after):
+            members = self._indexed[index, key]
+            if not members:
+                del self._indexed[index, key]
+            ordered = tuple(sorted(members, key=lambda r: self._objects[r].order))
+            self._put_index(index, key, ("any",) if ordered and index in FLAGS else ordered)
 
     def _reindex_addresses(self, addresses: Iterable[str]) -> None:
         for address in addresses:

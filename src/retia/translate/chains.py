@@ -12,7 +12,8 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from retia.translate import hcm, pb
+from retia.translate import pb
+from retia.translate.http_filters import ON_DEMAND_TIMEOUT_S
 from retia.translate.names import BLACK_HOLE
 
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
@@ -76,7 +77,7 @@ def add_tcp(chain: Any, stat_prefix: str, cluster: str, *, on_demand: bool) -> N
     proxy.cluster = cluster
     if on_demand:
         pb.from_ads(proxy.on_demand.odcds_config)
-        pb.duration(proxy.on_demand.timeout, hcm.ON_DEMAND_TIMEOUT_S)
+        pb.duration(proxy.on_demand.timeout, ON_DEMAND_TIMEOUT_S)
         proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
     network = chain.filters.add()
     network.name = TCP_PROXY

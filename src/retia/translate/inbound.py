@@ -37,12 +37,14 @@ from retia.policy.authn import Inbound, PortMode, port_mode
 from retia.policy.registry import mesh, service
 from retia.translate import hcm, pb, tls
 from retia.translate.chains import add_inspectors, add_tcp, new_listener
+from retia.translate.http_filters import HttpFilter, Place, chain_filters, needs_http
 from retia.translate.names import ALPN_H2, ALPN_L4, INBOUND, InboundPort
 
 HELLO_TIMEOUT_FACTOR = 5
 """How much longer than for detection a caller may take to say hello. A busy peer's late hello must not be
 taken for plaintext; the price is paid only by plaintext callers that wait for the server to speak first."""
 
+Filters = tuple[HttpFilter, ...]
 _HTTP = http_connection_manager_pb2.HttpConnectionManager
 _BY_SERVER_NAME = pb.packed(network_inputs_pb2.ServerNameInput())
 _BY_ALPN = pb.packed(network_inputs_pb2.ApplicationProtocolInput())
@@ -66,7 +68,8 @@ class PortPlan:
 
 def inbound_ports(view: View) -> tuple[PortPlan, ...]:
     """The ports of this proxy's workload, sorted by number."""
-    wants_http = dict(view.proxy("annotations")).get(annotation.INBOUND) == "http"
+    declared = dict(view.proxy("annotations")).get(annotation.INBOUND) == "http"
+    wants_http = declared or needs_http(view)
     namespace, labels = view.proxy("namespace"), view.proxy("labels")
     address = view.proxy("inbound_address")
     plans = []
@@ -96,8 +99,9 @@ def build_inbound(view: View) -> Built:
     add_inspectors(listener, mesh(view).protocol_detection_timeout_s * HELLO_TIMEOUT_FACTOR, http=False)
     trust_domain = view.proxy("trust_domain")
     open_plans = [plan for plan in plans if plan.mode.mode is not Inbound.REFUSE]
+    filters = chain_filters(view, Place.INBOUND, on_demand=False)
     for plan in open_plans:
-        _add_chains(listener, plan, trust_domain)
+        _add_chains(listener, plan, trust_domain, filters)
     if open_plans:
         _put_matcher(listener.filter_chain_matcher, open_plans)
     else:
@@ -123,17 +127,17 @@ def _declared(view: View, own: Protocol, owners: Iterable[tuple[str, int]]) -> P
 # -- chains ------------------------------------------------------------------------------------------------
 
 
-def _add_chains(listener: Any, plan: PortPlan, trust_domain: str) -> None:
+def _add_chains(listener: Any, plan: PortPlan, trust_domain: str, filters: Filters) -> None:
     chain = _chain(listener, f"mtls-{plan.number}")
     tls.mesh_server(chain.transport_socket, trust_domain, ALPN_L4)
-    _add_application(chain, plan, _HTTP.AUTO)
+    _add_application(chain, plan, filters, _HTTP.AUTO)
     if plan.http:
         chain = _chain(listener, f"mtls-h2-{plan.number}")
         tls.mesh_server(chain.transport_socket, trust_domain, ALPN_H2)
-        _add_application(chain, plan, _HTTP.HTTP2)
+        _add_application(chain, plan, filters, _HTTP.HTTP2)
     if not _takes_plaintext(plan):
         return
-    _add_application(_chain(listener, f"plain-{plan.number}"), plan, _HTTP.AUTO)
+    _add_application(_chain(listener, f"plain-{plan.number}"), plan, filters, _HTTP.AUTO)
     if plan.http:
         # TLS that isn't the mesh's is the application's own: nothing in it can be parsed.
         add_tcp(
@@ -154,7 +158,7 @@ def _chain(listener: Any, name: str) -> Any:
     return chain
 
 
-def _add_application(chain: Any, plan: PortPlan, codec: Any) -> None:
+def _add_application(chain: Any, plan: PortPlan, filters: Filters, codec: Any) -> None:
     """To the application: parsed, where the workload asks for it, or as bytes."""
     cluster = str(InboundPort(plan.number))
     if not plan.http:
@@ -177,7 +181,7 @@ def _add_application(chain: Any, plan: PortPlan, codec: Any) -> None:
     route.match.prefix = "/"
     route.route.cluster = cluster
     pb.duration(route.route.timeout, 0)
-    hcm.put_filters(manager, on_demand=False)
+    hcm.put_filters(manager, filters)
     hcm.add_to(chain, manager)
 
 

@@ -8,6 +8,7 @@ dialled. ``explicit`` is an HTTP proxy, ``upstream-<port>`` a local port that st
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from retia.model.ids import Host
@@ -24,6 +25,7 @@ from retia.translate.chains import (
     new_listener,
 )
 from retia.translate.gateway import build_gateway
+from retia.translate.http_filters import HttpFilter, Place, chain_filters
 from retia.translate.inbound import build_inbound
 from retia.translate.names import (
     EXPLICIT,
@@ -87,23 +89,18 @@ def find_upstream(view: View, name: str) -> Upstream | None:
     return next((u for u in view.proxy("upstreams") if u.local_port == port), None) if port else None
 
 
-def has_faults(view: View) -> bool:
-    """Whether any rule of the mesh injects faults, so that the filter must be in the chains."""
-    return bool(view.index("vs-faults", ""))
-
-
 # -- outbound ----------------------------------------------------------------------------------------------
 
 
 def _outbound_http(view: View) -> Built:
     listener = _captured(view, OUTBOUND_HTTP, "outbound_http_port")
-    faults = has_faults(view)
+    filters = chain_filters(view, Place.OUTBOUND, on_demand=True)
     ports = view.index("http-ports", "")
     for port in ports:
         chain = listener.filter_chains.add()
         chain.name = str(port)
         chain.filter_chain_match.destination_port.value = port
-        _add_discovered_http(chain, f"outbound_{port}", str(port), faults=faults)
+        _add_discovered_http(chain, f"outbound_{port}", str(port), filters)
     add_dialled_tcp(listener.default_filter_chain, "outbound_other")
     return Built(OUTBOUND_HTTP, pb.dump(listener), refs=_route_refs(ports))
 
@@ -112,7 +109,7 @@ def _outbound_auto(view: View) -> Built:
     """HTTP where the first bytes say so, within the time that the mesh allows; opaque otherwise."""
     listener = _captured(view, OUTBOUND_AUTO, "outbound_auto_port")
     add_inspectors(listener, mesh(view).protocol_detection_timeout_s)
-    faults = has_faults(view)
+    filters = chain_filters(view, Place.OUTBOUND, on_demand=True)
     ports = view.index("auto-ports", "")
     for port in ports:
         chain = listener.filter_chains.add()
@@ -120,7 +117,7 @@ def _outbound_auto(view: View) -> Built:
         chain.filter_chain_match.destination_port.value = port
         chain.filter_chain_match.transport_protocol = "raw_buffer"
         chain.filter_chain_match.application_protocols.extend(_DETECTED_HTTP)
-        _add_discovered_http(chain, f"outbound_auto_{port}", str(port), faults=faults)
+        _add_discovered_http(chain, f"outbound_auto_{port}", str(port), filters)
     add_dialled_tcp(listener.default_filter_chain, "outbound_auto_tcp")
     return Built(OUTBOUND_AUTO, pb.dump(listener), refs=_route_refs(ports))
 
@@ -142,7 +139,8 @@ def _explicit(view: View) -> Built:
     manager.upgrade_configs.add().upgrade_type = "CONNECT"
     hcm.put_discovered_routes(manager, EXPLICIT)
     allow_any = mesh(view).outbound_allow_any
-    hcm.put_filters(manager, on_demand=True, faults=has_faults(view), forward_proxy=allow_any)
+    filters = chain_filters(view, Place.OUTBOUND, on_demand=True, forward_proxy=allow_any)
+    hcm.put_filters(manager, filters)
     hcm.add_to(chain, manager)
     refs = (Name(TypeUrl.ROUTE, EXPLICIT), Name(TypeUrl.VIRTUAL_HOST, placeholder(EXPLICIT)))
     return Built(EXPLICIT, pb.dump(listener), refs=refs)
@@ -160,7 +158,8 @@ def _upstream(view: View, name: str) -> Built:
         refs = (*refs, Name(TypeUrl.ROUTE, name))
         chain = listener.filter_chains.add()
         chain.name = "http"
-        _add_discovered_http(chain, name, name, faults=has_faults(view))
+        filters = chain_filters(view, Place.OUTBOUND, on_demand=True)
+        _add_discovered_http(chain, name, name, filters)
     if protocol is Protocol.AUTO:
         add_inspectors(listener, mesh(view).protocol_detection_timeout_s)
         chain.filter_chain_match.transport_protocol = "raw_buffer"
@@ -190,10 +189,12 @@ def _captured(view: View, name: str, port_attribute: str) -> Any:
     return listener
 
 
-def _add_discovered_http(chain: Any, stat_prefix: str, route_config: str, *, faults: bool) -> None:
+def _add_discovered_http(
+    chain: Any, stat_prefix: str, route_config: str, filters: Iterable[HttpFilter]
+) -> None:
     manager = hcm.new_manager(stat_prefix)
     hcm.put_discovered_routes(manager, route_config)
-    hcm.put_filters(manager, on_demand=True, faults=faults)
+    hcm.put_filters(manager, filters)
     hcm.add_to(chain, manager)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 _PREFIX = "type.googleapis.com/"
+_MILLION = 2
+"""``FractionalPercent.MILLION``."""
 V3 = 2
 """``ApiVersion.V3``."""
 NO_LIMIT = 2**32 - 1
@@ -36,6 +38,12 @@ def duration(target: Any, seconds: float) -> None:
     target.SetInParent()
     target.seconds = total // 1_000_000_000
     target.nanos = total % 1_000_000_000
+
+
+def millionths(target: Any, share: int) -> None:
+    """Fill a ``FractionalPercent``: ``share`` of a million."""
+    target.numerator = share
+    target.denominator = _MILLION
 
 
 def from_ads(source: Any) -> None:

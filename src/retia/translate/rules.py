@@ -8,14 +8,11 @@ from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
-from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from envoy.type.v3 import percent_pb2
 
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.routing.forms import (
-    Fault,
     HeaderEdits,
     HttpRule,
     MatchKind,
@@ -28,11 +25,11 @@ from retia.policy.routing.forms import (
     TextMatch,
 )
 from retia.policy.traffic import HashKind, HashOn, traffic_policy
-from retia.translate import hcm, pb
+from retia.translate import pb
+from retia.translate.http_filters import put_route_features
 
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
-_MILLION = percent_pb2.FractionalPercent.MILLION
 _REDIRECTS = {
     301: route_components_pb2.RedirectAction.MOVED_PERMANENTLY,
     302: route_components_pb2.RedirectAction.FOUND,
@@ -80,8 +77,7 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
             route.direct_response.status = NO_TARGET_STATUS
         else:
             _put_route(route, scene, rule, default_host)
-        if rule.fault is not None:
-            pb.pack(route.typed_per_filter_config[hcm.FAULT], _fault(rule.fault))
+        put_route_features(route, scene.view, rule)
 
 
 # -- matches -----------------------------------------------------------------------------------------------
@@ -157,8 +153,7 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
     for mirror in rule.mirrors:
         policy = action.request_mirror_policies.add()
         policy.cluster = scene.cluster(mirror.target)
-        policy.runtime_fraction.default_value.numerator = mirror.share
-        policy.runtime_fraction.default_value.denominator = _MILLION
+        pb.millionths(policy.runtime_fraction.default_value, mirror.share)
     for hash_on in hashes:
         _put_hash(action.hash_policy.add(), hash_on)
 
@@ -262,19 +257,3 @@ def _put_hash(policy: Any, hash_on: HashOn) -> None:
             policy.connection_properties.source_ip = True
         case HashKind.QUERY:
             policy.query_parameter.name = hash_on.name
-
-
-def _fault(fault: Fault) -> Any:
-    message = fault_pb2.HTTPFault()
-    if fault.delay_s is not None:
-        pb.duration(message.delay.fixed_delay, fault.delay_s)
-        message.delay.percentage.numerator = fault.delay_share
-        message.delay.percentage.denominator = _MILLION
-    if fault.abort_share:
-        if fault.abort_grpc is not None:
-            message.abort.grpc_status = fault.abort_grpc
-        else:
-            message.abort.http_status = fault.abort_status
-        message.abort.percentage.numerator = fault.abort_share
-        message.abort.percentage.denominator = _MILLION
-    return message

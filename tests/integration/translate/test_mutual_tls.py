@@ -32,6 +32,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from retia.cli.tour.stage import free_port
 from retia.model.resource import TypeUrl
 from retia.translate import hcm, pb
+from retia.translate.http_filters import Place, chain_filters
 from tests.simulation.traffic import hello_of
 from tests.support.validating import decode, envoy_binary
 from tests.support.world import World, outbound
@@ -181,7 +182,7 @@ def bootstrap(made: World, secret_file: Path, identity: str = "") -> Any:
     caller.address.socket_address.port_value = CALLER_PORT
     manager = hcm.new_manager("caller")
     manager.route_config.virtual_hosts.append(client.virtual_host("9080/reviews"))
-    hcm.put_filters(manager, on_demand=False)
+    hcm.put_filters(manager, chain_filters(client.view, Place.OUTBOUND, on_demand=False))
     hcm.add_to(caller.filter_chains.add(), manager)
     return message
 

@@ -158,14 +158,18 @@ def test_of_two_entries_for_one_host_the_older_wins() -> None:
     assert facts.endpoints("db.example.com") == ["10.0.0.1:5432"]
 
 
+def virtual_service(name: str) -> ObjectRef:
+    return ObjectRef("VirtualService", Namespace("default"), name)
+
+
 def test_rules_are_found_by_host_oldest_first() -> None:
     facts = Facts()
     rule = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]}
     facts.put(obj("VirtualService", "new", rule, created=5), obj("VirtualService", "old", rule, created=1))
-    assert facts.known["index", "vs-host", REVIEWS] == (("default", "old"), ("default", "new"))
+    assert facts.known["index", "vs-host", REVIEWS] == (virtual_service("old"), virtual_service("new"))
     facts.put(obj("VirtualService", "new", {**rule, "hosts": ["*.example.com"]}, created=5))
-    assert facts.known["index", "vs-host", REVIEWS] == (("default", "old"),)
-    assert facts.known["index", "vs-host", "*.example.com"] == (("default", "new"),)
+    assert facts.known["index", "vs-host", REVIEWS] == (virtual_service("old"),)
+    assert facts.known["index", "vs-host", "*.example.com"] == (virtual_service("new"),)
 
 
 def test_faults_are_noted_once_for_the_mesh() -> None:
@@ -173,9 +177,9 @@ def test_faults_are_noted_once_for_the_mesh() -> None:
     abort = {"fault": {"abort": {"httpStatus": 500, "percentage": {"value": 100}}}}
     rule = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}], **abort}]}
     facts.put(obj("VirtualService", "v", rule))
-    assert facts.known["index", "vs-faults", ""]
+    assert facts.known["index", "uses", "faults"]
     facts.put(removed=(ObjectRef("VirtualService", Namespace("default"), "v"),))
-    assert ("index", "vs-faults", "") not in facts.known
+    assert ("index", "uses", "faults") not in facts.known
 
 
 THINGS = [

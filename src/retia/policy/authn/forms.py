@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from retia.model.mesh import Labels
+from retia.model.objects import ObjectRef
 from retia.model.resource import Provenance
 
 
@@ -31,9 +32,7 @@ class PortMode:
 class Policy:
     """One PeerAuthentication; ``None`` as a mode: inherits (``UNSET``)."""
 
-    namespace: str
-    name: str
-    order: tuple[int, str, str]
+    ref: ObjectRef
     selector: Labels = ()
     mode: Inbound | None = None
     ports: tuple[tuple[int, Inbound | None], ...] = ()

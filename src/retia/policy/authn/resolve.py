@@ -9,23 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from retia.model.ids import MESH_NAMESPACE, Namespace
+from retia.model.ids import MESH_NAMESPACE
 from retia.model.mesh import Labels, labels_match, labels_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.authn.forms import Inbound, NamespacePolicies, Policy, PortMode
+from retia.policy.indexes import refs
 
 _MODES = {"STRICT": Inbound.STRICT, "PERMISSIVE": Inbound.PERMISSIVE, "DISABLE": Inbound.DISABLE}
-KIND = "PeerAuthentication"
 
 
 def policies(view: View, namespace: str) -> NamespacePolicies:
     """The PeerAuthentication objects of one namespace, read and ordered."""
-    names = view.index("pa-namespace", namespace)
-    if not names:
-        return NamespacePolicies()
-    found = sorted((_read(view, namespace, name) for name in names), key=lambda p: p.order)
+    found = [_read(view, ref) for ref in refs(view, "pa-namespace", namespace)]
     return NamespacePolicies(
         wide=next((p for p in found if not p.selector), None),
         workload=tuple(p for p in found if p.selector) if namespace != MESH_NAMESPACE else (),
@@ -71,13 +68,13 @@ def _inherit(outer: PortMode, policy: Policy | None) -> PortMode:
 
 
 def _provenance(policy: Policy, field: str) -> Provenance:
-    return Provenance(ObjectRef(KIND, Namespace(policy.namespace), policy.name), field)
+    return Provenance(policy.ref, field)
 
 
-def _read(view: View, namespace: str, name: str) -> Policy:
+def _read(view: View, ref: ObjectRef) -> Policy:
     """One object; what can't be read refuses everything in its reach."""
-    obj: ConfigObject | None = view.fact("config", KIND, namespace, name)
-    unreadable = Policy(namespace, name, (0, namespace, name), mode=Inbound.REFUSE)
+    obj: ConfigObject | None = view.fact("config", *ref.key)
+    unreadable = Policy(ref, mode=Inbound.REFUSE)
     if obj is None or obj.spec is None:
         return unreadable
     try:
@@ -91,9 +88,7 @@ def _policy(obj: ConfigObject) -> Policy:
     selector = spec.selector.match_labels if spec.selector is not None else ()
     ports = dict(spec.port_level_mtls or {})
     return Policy(
-        namespace=obj.ref.namespace,
-        name=obj.ref.name,
-        order=obj.order,
+        ref=obj.ref,
         selector=labels_of(selector or ()),
         mode=_mode(spec.mtls),
         ports=tuple(sorted((int(port), _mode(value)) for port, value in ports.items())),

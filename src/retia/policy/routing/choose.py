@@ -12,14 +12,12 @@ from collections.abc import Iterable
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
 from retia.model.ids import wildcards_of
-from retia.model.objects import ConfigObject
+from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
 from retia.policy.visibility import visible
 
-KIND = "VirtualService"
 MESH = "mesh"
 """The reserved name of the gateway that all sidecars are."""
-Choice = tuple[tuple[str, str], tuple[Finding, ...]]
 
 
 def virtual_service(view: View, host: str) -> tuple[ConfigObject, tuple[Finding, ...]] | None:
@@ -36,19 +34,19 @@ def virtual_service(view: View, host: str) -> tuple[ConfigObject, tuple[Finding,
     return None
 
 
-def covering(view: View, parent: str) -> tuple[tuple[tuple[str, str], ...], ...]:
+def covering(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]:
     """The keys of objects for wildcards that cover every host in the domain ``parent``, narrowest first."""
     levels = (view.index("vs-host", wildcard) for wildcard in wildcards_of(f"x.{parent}" if parent else "x"))
     return tuple(keys for keys in levels if keys)
 
 
 def _first(
-    view: View, keys: Iterable[tuple[str, str]], host: str
+    view: View, keys: Iterable[ObjectRef], host: str
 ) -> tuple[ConfigObject, tuple[Finding, ...]] | None:
     client = view.proxy("namespace")
     seen: list[ConfigObject] = []
     for key in keys:
-        obj: ConfigObject | None = view.fact("config", KIND, *key)
+        obj: ConfigObject | None = view.fact("config", *key.key)
         if obj is None or (obj.spec.gateways and MESH not in obj.spec.gateways):
             continue
         if visible(obj.spec.export_to, obj.ref.namespace, client):

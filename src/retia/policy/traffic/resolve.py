@@ -23,7 +23,6 @@ from retia.policy.traffic.forms import TrafficPolicy
 from retia.policy.traffic.read import Groups, read_groups
 from retia.policy.visibility import visible
 
-KIND = "DestinationRule"
 _DEFAULT = TrafficPolicy()
 
 
@@ -91,20 +90,20 @@ def _rules(view: View, host: str) -> tuple[ConfigObject, ...]:
     levels = ((exact,) if exact else ()) + wide
     for namespace in dict.fromkeys((client, owner, MESH_NAMESPACE)):
         for keys in levels:
-            found = _seen(view, [k for k in keys if k[0] == namespace], client)
+            found = _seen(view, [k for k in keys if k.namespace == namespace], client)
             if found:
                 return found
     return ()
 
 
-def covering_rules(view: View, parent: str) -> tuple[tuple[tuple[str, str], ...], ...]:
+def covering_rules(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]:
     """The keys of rules for wildcards that cover every host in the domain ``parent``, the narrowest first."""
     levels = (view.index("dr-host", wildcard) for wildcard in wildcards_of(f"x.{parent}" if parent else "x"))
     return tuple(keys for keys in levels if keys)
 
 
-def _seen(view: View, keys: Iterable[tuple[str, str]], client: str) -> tuple[ConfigObject, ...]:
-    objects = [obj for key in keys if (obj := view.fact("config", KIND, *key)) is not None]
+def _seen(view: View, keys: Iterable[ObjectRef], client: str) -> tuple[ConfigObject, ...]:
+    objects = [obj for key in keys if (obj := view.fact("config", *key.key)) is not None]
     shown = [obj for obj in objects if visible(obj.spec.export_to, obj.ref.namespace, client)]
     chosen = [obj for obj in shown if obj.spec.workload_selector is not None]
     if chosen:

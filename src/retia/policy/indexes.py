@@ -1,0 +1,80 @@
+"""Which objects belong together: the entries that each kind of object makes in the indexes of a snapshot.
+
+An index answers "which objects concern this?" in one read: ``view.index("vs-host", host)``. An entry's value
+is the references of its objects, the oldest first. A new kind of object says here by what it is found; the
+keeping of entries is :class:`retia.policy.facts.FactBase`'s.
+
+==================  ==============================  ===================================================
+index               key                             objects
+==================  ==============================  ===================================================
+``vs-host``         host or wildcard                VirtualServices that name it
+``dr-host``         host or wildcard                DestinationRules for it
+``pa-namespace``    namespace                       PeerAuthentications in it
+``uses``            a feature (``faults``)          whether any object asks for it; the value is ``("any",)``
+                                                    so that a second such object changes nothing
+==================  ==============================  ===================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from retia.model.ids import qualify
+from retia.model.mesh import MeshSettings
+from retia.model.objects import ConfigObject, ObjectRef
+from retia.model.snapshot import View
+
+Entry = tuple[str, str]
+"""An index and a key in it."""
+Indexer = Callable[[ConfigObject, MeshSettings], Iterator[Entry]]
+
+FLAGS = frozenset({"uses"})
+"""Indexes that say only whether there is any object."""
+
+
+def objects(view: View, index: str, key: str) -> tuple[ConfigObject, ...]:
+    """The objects of an index entry, the oldest first."""
+    found = (view.fact("config", *ref.key) for ref in refs(view, index, key))
+    return tuple(obj for obj in found if obj is not None)
+
+
+def refs(view: View, index: str, key: str) -> tuple[ObjectRef, ...]:
+    """The references of an index entry, the oldest object first."""
+    return view.index(index, key)
+
+
+def uses(view: View, feature: str) -> bool:
+    """Whether any object of the mesh asks for a feature, so that a filter must be in the chains."""
+    return bool(view.index("uses", feature))
+
+
+def entries(obj: ConfigObject, settings: MeshSettings) -> frozenset[Entry]:
+    """All entries of an object. One whose spec could not be read has those that need no spec."""
+    indexer = INDEXERS.get(obj.ref.kind)
+    return frozenset(indexer(obj, settings)) if indexer is not None else frozenset()
+
+
+def _virtual_service(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
+    for host in obj.spec.hosts:
+        yield "vs-host", qualify(host, obj.ref.namespace, settings.dns_suffix)
+    if any(rule.fault is not None for rule in obj.spec.http):
+        yield "uses", "faults"
+
+
+def _destination_rule(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
+    yield "dr-host", qualify(obj.spec.host, obj.ref.namespace, settings.dns_suffix)
+
+
+def _peer_authentication(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "pa-namespace", obj.ref.namespace
+
+
+INDEXERS: Mapping[str, Indexer] = MappingProxyType(
+    {
+        "VirtualService": _virtual_service,
+        "DestinationRule": _destination_rule,
+        "PeerAuthentication": _peer_authentication,
+    }
+)
+"""By kind."""
