@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+APART := tests/unit tests/golden tests/simulation tests/property
+TOGETHER := tests/integration tests/e2e
 # Where more arguments for pytest go: make test ARGS="-k stream -x"
 ARGS ?=
 
@@ -52,8 +54,15 @@ demo-check: $(RUN_STAMP)
 packages:
 	@scripts/test-packages
 
+# Tests that touch nothing but their own folder run side by side; those that take a mesh index of the host, or
+# time something, one after another.
 test: $(DEV_STAMP) packages
+ifeq ($(strip $(ARGS)),)
+	$(PYTEST) -m "not long" --numprocesses auto --dist worksteal $(APART)
+	$(PYTEST) -m "not long" $(TOGETHER)
+else
 	$(PYTEST) -m "not long" $(ARGS)
+endif
 
 test-long: $(DEV_STAMP) packages
 	$(PYTEST) -m long --timeout 3600 $(ARGS)

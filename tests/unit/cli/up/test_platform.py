@@ -22,7 +22,9 @@ def test_a_worker_that_goes_on_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [None, "", "[]", "{}", json.dumps({"worker": {"pid": os.getpid(), "stamp": 1}})]
+    "record",
+    [None, "", "[]", "{}", json.dumps({"worker": {"pid": os.getpid(), "stamp": 1}})],
+    ids=["no file", "empty", "a list", "nobody", "a pid that was given again"],
 )
 def test_nothing_else_is_taken_for_one(tmp_path: Path, record: str | None) -> None:
     if record is not None:
