@@ -223,6 +223,36 @@ _ENTRIES = (
         "Keep one of them.",
     ),
     Entry(
+        Code.UNUSUAL_WEIGHTS,
+        "Weights that do not add up to 100",
+        "Shares are taken of their sum, so they are not the percentages that they look like.",
+        "Make the weights of a rule add up to 100, or leave them if shares of the sum are meant.",
+    ),
+    Entry(
+        Code.NO_CERTIFICATE,
+        "Gateway without its certificate",
+        "The port takes no TLS connection until the certificate is there; its clients are refused.",
+        "Apply the Secret that the gateway names, in the gateway's namespace, or correct the name.",
+    ),
+    Entry(
+        Code.OVERLAPPING_HOSTS,
+        "Wildcard host that overlaps another",
+        "For hosts that both cover, the narrower one holds alone; the rules of the wider do not apply.",
+        "Nothing needs to be done if that is meant; otherwise repeat the wider rules in the narrower object.",
+    ),
+    Entry(
+        Code.UNKNOWN_GATEWAY,
+        "Gateway that does not exist",
+        "The rules have no effect at that gateway: nothing takes requests for it.",
+        "Correct the name (namespace/name for another namespace), or apply the gateway.",
+    ),
+    Entry(
+        Code.UNKNOWN_OBJECT,
+        "Object that does not exist",
+        "What the reference is for does not happen; requests that need it are refused.",
+        "Correct the name and namespace, or apply the object.",
+    ),
+    Entry(
         Code.NOT_BUILT,
         "Resource that could not be built",
         "The resource is withheld; proxies keep the last good version.",
