@@ -38,7 +38,9 @@ class ClientError(Exception):
 class Client:
     """A connection to one controller. Use it as a context manager, or call :meth:`close`."""
 
-    def __init__(self, socket: Path, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, socket: Path, transport: httpx.BaseTransport | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         if transport is None and len(str(socket).encode()) > LONGEST_SOCKET_PATH:
             raise ClientError(
                 f"the socket path {socket} has {len(str(socket).encode())} bytes; the kernel allows "
@@ -46,10 +48,11 @@ class Client:
                 "no_controller",
             )
         self._socket = socket
+        self._timeout_s = timeout_s
         self._http = httpx.Client(
             transport=transport or httpx.HTTPTransport(uds=str(socket)),
             base_url="http://retia",
-            timeout=httpx.Timeout(TIMEOUT_S, connect=5.0),
+            timeout=httpx.Timeout(timeout_s, connect=min(5.0, timeout_s)),
         )
 
     def __enter__(self) -> Self:
@@ -150,8 +153,8 @@ class Client:
             raise self._unreachable(error) from error
         except httpx.TimeoutException as error:
             raise ClientError(
-                f"the controller at {self._socket} did not answer {method} {url} within {TIMEOUT_S:.0f} s; "
-                "see its log with 'retia logs controller'",
+                f"the controller at {self._socket} did not answer {method} {url} within "
+                f"{self._timeout_s:g} s; see its log with 'retia logs controller'",
                 "timeout",
             ) from error
         except httpx.HTTPError as error:

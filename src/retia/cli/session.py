@@ -63,11 +63,11 @@ class Session:
     def index_file(self) -> Path:
         return self.run / "index"
 
-    def client(self) -> Client:
-        """A connection to the controller; use it as a context manager."""
+    def client(self, timeout_s: float = 35.0) -> Client:
+        """A connection to the controller; use it as a context manager. ``timeout_s`` bounds each call."""
         from retia.api.client import Client
 
-        return Client(self.api_socket)
+        return Client(self.api_socket, timeout_s=timeout_s)
 
     def agent(self, timeout_s: float = 30.0) -> LocalClient:
         """A connection to this host's agent; use it as a context manager."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from retia.api import schema
 from retia.api.local import Probe
+from retia.cli.checks import fetch
 from tests.unit.api.fakes import FakeBackend
 from tests.unit.cli import fake_agent
 from tests.unit.cli.conftest import Ran, Run
@@ -73,6 +75,20 @@ def test_a_healthy_mesh(run: Run, home: Path, whole: FakeBackend) -> None:
     assert verdicts(ran, "capture")[:2] == ["✓ bpf", "! cgroup2: no mount"]
     assert "✓ root: lapses in 10y" in ran.out or "✓ root: lapses in 36" in ran.out
     assert "✓ default/web-0: synced" in ran.out
+
+
+def test_a_controller_that_is_stopped_is_found_soon(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes the connection for it; nobody answers."""
+    monkeypatch.setattr(fetch, "ANSWER_S", 0.2)
+    (home / "run").mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(home / "run" / "api.sock"))
+        stopped.listen(8)
+        ran = run("check")
+    assert ran.code == 1
+    assert "did not answer GET /v1/status within 0.2 s" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ from retia.api.schema import HostInfo, ProxyInfo, StatusInfo
 from retia.cli.checks import Scene
 from retia.cli.session import Session
 
+ANSWER_S = 5.0
+"""How long the controller and the agent may take for one answer. A healthy one needs milliseconds;
+one that is stopped or overloaded is what a check is to find, soon."""
+
 
 def fetch(session: Session) -> Scene:
     """The scene now; bounded by the clients' own time-outs."""
@@ -19,14 +23,14 @@ def fetch(session: Session) -> Scene:
     agent: AgentInfo | None = None
     controller_error = agent_error = ""
     try:
-        with session.client() as client:
+        with session.client(ANSWER_S) as client:
             status = client.status()
             hosts = client.list_hosts()
             proxies = client.list_proxies()
     except ClientError as error:
         controller_error = str(error) if session.api_socket.exists() else ""
     try:
-        with session.agent(timeout_s=5.0) as connection:
+        with session.agent(ANSWER_S) as connection:
             agent = connection.call(Info(), AgentInfo)
     except LocalError as error:
         agent_error = str(error) if session.agent_socket.exists() else ""
