@@ -20,14 +20,17 @@ def analyze(
     endpoints: Iterable[EndpointSet] | None = None,
     workloads: Iterable[Workload] | None = None,
     suffix: str = DNS_SUFFIX,
+    *,
+    complete: bool = True,
 ) -> tuple[Finding, ...]:
     """What is wrong between the objects, sorted, in any order of input the same.
 
     ``services`` are all hosts that exist: made by agents, ``Service`` and ``ServiceEntry``. Without
     ``endpoints`` or ``workloads`` the checks that need them (empty subsets and selectors, ambiguous
-    addresses) are left out, as is right for a directory of documents with no mesh running.
+    addresses) are left out, as is right for a directory of documents with no mesh running. Not ``complete``:
+    there may be other services of the mesh, so that a name under ``suffix`` is not said to mean nothing.
     """
-    world = World.of(objects, services, endpoints, workloads, suffix)
+    world = World.of(objects, services, endpoints, workloads, suffix, complete=complete)
     found = {each for check in _CHECKS for each in check(world)}
     return tuple(sorted(found, key=_order))
 

@@ -9,6 +9,7 @@ from retia.config.codes import Code, finding
 from retia.config.schema.http_action import Destination
 from retia.config.schema.virtual_service import VirtualService
 from retia.model.finding import Finding
+from retia.model.ids import Host
 from retia.model.mesh import labels_match
 from retia.model.objects import ConfigObject
 
@@ -40,6 +41,9 @@ def destinations(spec: VirtualService) -> Iterator[tuple[str, Destination]]:
 def _destination(world: World, obj: ConfigObject, field: str, to: Destination) -> Iterator[Finding]:
     host = world.host(obj, to.host)
     service = world.service(host)
+    if service is None and world.may_exist(host):
+        yield from _subset(world, obj, host, field, to)
+        return
     if service is None:
         message = f"is {to.host}, but no service is named {host}; requests sent to it get 503"
         yield finding(
@@ -54,6 +58,10 @@ def _destination(world: World, obj: ConfigObject, field: str, to: Destination) -
         ports = ", ".join(str(port.number) for port in service.ports)
         message = f"names no port, and {host} has several ({ports}); the port that the client called is used"
         yield finding(Code.UNKNOWN_PORT, message, ref=obj.ref, field=field)
+    yield from _subset(world, obj, host, field, to)
+
+
+def _subset(world: World, obj: ConfigObject, host: Host, field: str, to: Destination) -> Iterator[Finding]:
     if to.subset and world.subset(obj, host, to.subset) is None:
         message = f"is {to.subset}, which no DestinationRule for {host} defines; requests sent to it get 503"
         remedy = f"add subset {to.subset} to a DestinationRule for {host}"
@@ -71,6 +79,8 @@ def _rule(world: World, obj: ConfigObject) -> Iterator[Finding]:
     if host.startswith("*"):
         return
     if world.service(host) is None:
+        if world.may_exist(host):
+            return
         message = f"is {obj.spec.host}, but no service is named {host}; the rule has no effect"
         remedy = _near(world, obj.spec.host)
         yield finding(Code.UNKNOWN_HOST, message, ref=obj.ref, field="spec.host", remedy=remedy)

@@ -23,6 +23,8 @@ class World:
     endpoints: dict[Host, tuple[Endpoint, ...]] | None
     workloads: tuple[Workload, ...] | None
     suffix: str
+    complete: bool = True
+    """Whether ``services`` are all there are; false for files that say nothing of the mesh's own services."""
     _rules: dict[Host, list[ConfigObject]] = field(default_factory=lambda: defaultdict(list))
     _by_label: dict[str, list[Host]] = field(default_factory=lambda: defaultdict(list))
     _has_wild_services: bool = False
@@ -36,6 +38,8 @@ class World:
         endpoints: Iterable[EndpointSet] | None = None,
         workloads: Iterable[Workload] | None = None,
         suffix: str = DNS_SUFFIX,
+        *,
+        complete: bool = True,
     ) -> World:
         """Sorted, so that the order of arrival does not show in the findings."""
         world = cls(
@@ -44,6 +48,7 @@ class World:
             None if endpoints is None else {each.host: each.endpoints for each in endpoints},
             None if workloads is None else tuple(sorted(workloads, key=lambda each: each.id)),
             suffix,
+            complete,
         )
         for obj in world.kind("DestinationRule"):
             world._rules[world.host(obj, obj.spec.host)].append(obj)
@@ -66,6 +71,10 @@ class World:
             return found
         covering = (self.services.get(Host(wildcard)) for wildcard in wildcards_of(host))
         return next((each for each in covering if each is not None), None)
+
+    def may_exist(self, host: str) -> bool:
+        """Whether a host without a service may have one that nobody has told of."""
+        return not self.complete and host.endswith(f".{self.suffix}")
 
     def namesakes(self, name: str) -> tuple[Host, ...]:
         """The services whose name begins with the same label, whatever their namespace."""

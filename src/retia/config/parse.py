@@ -52,6 +52,22 @@ class Document:
     ref: ObjectRef
     raw: Mapping[str, Any]
     origin: Origin = _NOWHERE
+    text: yaml_text.TextDocument | None = field(default=None, compare=False, repr=False)
+    at: Path = ()
+    """Where in the text's document the object stands; an item of a list has a path."""
+
+    def place(self, field_path: str) -> Origin:
+        """Where a field (``spec.http[0]``) stands, or the nearest that contains it."""
+        if self.text is None or not field_path:
+            return self.origin
+        best, line = -1, self.origin.line
+        for path, number in self.text.lines.items():
+            if path[: len(self.at)] != self.at or len(path) - len(self.at) <= best:
+                continue
+            found = format_path(path[len(self.at) :])
+            if found and field_path.startswith(found) and field_path[len(found) :][:1] in ("", ".", "["):
+                best, line = len(path) - len(self.at), number
+        return Origin(self.origin.path, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +271,7 @@ class _Reader:
         obj: ConfigObject | None = None
         if good and metadata and not any(each.level is Level.ERROR for each in mine):
             obj = ConfigObject(ref, spec, metadata.labels, metadata.annotations)
-        self.found.objects[ref].append((obj, Document(ref, raw, origin)))
+        self.found.objects[ref].append((obj, Document(ref, raw, origin, self.document, at)))
 
     def _metadata(self, raw: Mapping[str, Any], kind: kinds.Kind, at: Path) -> Metadata | None:
         at = (*at, "metadata")

@@ -6,19 +6,24 @@ import builtins
 import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from retia.model.objects import ObjectRef
 from retia.sources.store import (
     ABSENT,
+    HISTORY,
     Changes,
     Delete,
+    Entry,
     Listing,
+    Note,
     Put,
     PutRecord,
     Record,
     StoredObject,
     Subscribers,
     Written,
+    changes_of,
     check_expected,
     check_since,
     plan,
@@ -39,6 +44,7 @@ class MemoryStore:
         self._records: dict[tuple[str, str], Record] = {}
         self._record_revision = 0
         self._subscribers = Subscribers()
+        self._history: builtins.list[Entry] = []
 
     def revision(self) -> int:
         return self._revision
@@ -65,18 +71,34 @@ class MemoryStore:
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         return self._subscribers.add(wake)
 
-    def write(self, changes: Sequence[Put | Delete], *, dry_run: bool = False) -> Written:
+    def write(
+        self, changes: Sequence[Put | Delete], *, dry_run: bool = False, note: Note | None = None
+    ) -> Written:
         with self._lock:
             revision = self._revision + 1
             results, pending = plan(self._objects.get, changes, revision)
-            if dry_run or not pending:
+            real = changes_of(self._objects.get, pending, revision)
+            if dry_run:
                 return Written(self._revision, results)
             for ref, new in pending.items():
                 self._apply(ref, new, revision)
+            if not real:
+                return Written(self._revision, results)
+            if note is not None:
+                self._history = [Entry(revision, note, real), *self._history][:HISTORY]
             self._revision = revision
             self._forget()
         self._subscribers.notify()
         return Written(revision, results)
+
+    def history(
+        self, ref: ObjectRef | None = None, revision: int = 0, limit: int = HISTORY
+    ) -> tuple[Entry, ...]:
+        found = (e for e in self._history if revision in (0, e.revision))
+        if ref is not None:
+            mine = (replace(e, changes=tuple(c for c in e.changes if c.ref == ref)) for e in found)
+            found = (e for e in mine if e.changes)
+        return tuple(found)[:limit]
 
     def record(self, space: str, key: str) -> Record | None:
         return self._records.get((space, key))
@@ -113,7 +135,7 @@ class MemoryStore:
             self._deleted[ref] = revision
         else:
             copied = json.loads(json.dumps(new.document))
-            self._objects[ref] = StoredObject(ref, copied, new.revision, new.created)
+            self._objects[ref] = replace(new, document=copied)
             self._deleted.pop(ref, None)
 
     def _forget(self) -> None:

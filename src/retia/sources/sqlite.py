@@ -30,15 +30,22 @@ from retia.model.objects import ObjectRef
 from retia.sources.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreTooNew
 from retia.sources.store import (
     ABSENT,
+    HISTORY,
+    Change,
     Changes,
     Delete,
+    Document,
+    Entry,
     Listing,
+    Note,
     Put,
     PutRecord,
     Record,
+    Source,
     StoredObject,
     Subscribers,
     Written,
+    changes_of,
     check_expected,
     check_since,
     encode,
@@ -61,6 +68,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE TABLE records (space TEXT, key TEXT, value BLOB NOT NULL, revision INTEGER NOT NULL,
            PRIMARY KEY (space, key)) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE objects ADD COLUMN path TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE objects ADD COLUMN line INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE objects ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE writes (revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, reason TEXT NOT NULL)",
+        """CREATE TABLE changes (revision INTEGER, kind TEXT, namespace TEXT, name TEXT,
+           before TEXT, after TEXT, PRIMARY KEY (revision, kind, namespace, name)) WITHOUT ROWID""",
+    ),
 )
 """Statements that lead from schema version i to i + 1; what has been released is never edited."""
 
@@ -75,7 +90,7 @@ _IO_ERROR: Final = 10
 """Primary result codes, https://www.sqlite.org/rescode.html"""
 
 _NEARLY_FULL_BYTES: Final = 1 << 20
-_OBJECT = "kind, namespace, name, document, revision, created"
+_OBJECT = "kind, namespace, name, document, revision, created, path, line, owner"
 
 
 class SqliteStore:
@@ -154,18 +169,47 @@ class SqliteStore:
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         return self._subscribers.add(wake)
 
-    def write(self, changes: Sequence[Put | Delete], *, dry_run: bool = False) -> Written:
+    def write(
+        self, changes: Sequence[Put | Delete], *, dry_run: bool = False, note: Note | None = None
+    ) -> Written:
         with self._writing():
             before = self._meta("revision")
             results, pending = plan(self._get, changes, before + 1)
             if dry_run or not pending:
                 return Written(before, results)
+            real = changes_of(self._get, pending, before + 1)
             for ref, new in pending.items():
                 self._apply(ref, new, before + 1)
+            if not real:
+                return Written(before, results)
+            if note is not None:
+                self._remember(before + 1, note, real)
             self._set_meta("revision", before + 1)
             self._forget()
         self._subscribers.notify()
         return Written(before + 1, results)
+
+    def history(
+        self, ref: ObjectRef | None = None, revision: int = 0, limit: int = HISTORY
+    ) -> tuple[Entry, ...]:
+        mine = "" if ref is None else "WHERE kind = ?4 AND namespace = ?5 AND name = ?6"
+        with self._reading():
+            writes = self._db.execute(
+                "SELECT revision, time, reason FROM writes WHERE (?1 = 0 OR revision = ?1)"
+                f" AND (?3 = '' OR revision IN (SELECT revision FROM changes {mine}))"
+                " ORDER BY revision DESC LIMIT ?2",
+                (revision, limit, mine, *(_key(ref) if ref else ())),
+            ).fetchall()
+            return tuple(Entry(r, Note(at, why), self._changes(r, ref)) for r, at, why in writes)
+
+    def _changes(self, revision: int, ref: ObjectRef | None) -> tuple[Change, ...]:
+        rows = self._db.execute(
+            "SELECT kind, namespace, name, before, after FROM changes WHERE revision = ?"
+            " ORDER BY kind, namespace, name",
+            (revision,),
+        )
+        found = (Change(_ref(row), _document(row[3]), _document(row[4])) for row in rows)
+        return tuple(change for change in found if ref in (None, change.ref))
 
     def record(self, space: str, key: str) -> Record | None:
         with self._reading():
@@ -257,9 +301,29 @@ class SqliteStore:
             self._db.execute("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", _key(ref))
             self._db.execute("INSERT OR REPLACE INTO deleted VALUES (?, ?, ?, ?)", (*_key(ref), revision))
         else:
+            source = new.source
             row = (*_key(ref), encode(new.document), new.revision, new.created)
-            self._db.execute(f"INSERT OR REPLACE INTO objects ({_OBJECT}) VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._db.execute(
+                f"INSERT OR REPLACE INTO objects ({_OBJECT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, source.path, source.line, source.owner),
+            )
             self._db.execute("DELETE FROM deleted WHERE kind = ? AND namespace = ? AND name = ?", _key(ref))
+
+    def _remember(self, revision: int, note: Note, changes: Sequence[Change]) -> None:
+        self._db.execute("INSERT INTO writes VALUES (?, ?, ?)", (revision, note.time, note.reason))
+        self._db.executemany(
+            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (revision, *_key(c.ref), *(None if d is None else encode(d) for d in (c.before, c.after)))
+                for c in changes
+            ],
+        )
+        surplus = self._db.execute(
+            "SELECT revision FROM writes ORDER BY revision DESC LIMIT 1 OFFSET ?", (HISTORY,)
+        ).fetchone()
+        if surplus:
+            self._db.execute("DELETE FROM writes WHERE revision <= ?", surplus)
+            self._db.execute("DELETE FROM changes WHERE revision <= ?", surplus)
 
     def _forget(self) -> None:
         surplus = self._db.execute(
@@ -436,4 +500,8 @@ def _ref(row: tuple[Any, ...]) -> ObjectRef:
 
 
 def _object(row: tuple[Any, ...]) -> StoredObject:
-    return StoredObject(_ref(row), json.loads(row[3]), row[4], row[5])
+    return StoredObject(_ref(row), json.loads(row[3]), row[4], row[5], Source(row[6], row[7], row[8]))
+
+
+def _document(text: str | None) -> Document | None:
+    return None if text is None else json.loads(text)

@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -39,6 +39,19 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where an object was applied from: a file as its user named it, and on whose behalf."""
+
+    path: str = ""
+    line: int = 0
+    owner: str = ""
+    """Whose objects are deleted together when they leave its files (``apply --prune``); empty: nobody's."""
+
+
+NO_SOURCE = Source()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as it lies in the store. Don't change ``document``: it is shared."""
 
@@ -48,6 +61,7 @@ class StoredObject:
     """Of its last change; the ``resourceVersion`` that users see."""
     created: int
     """The revision at which it came into being; smaller is older."""
+    source: Source = NO_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,8 @@ class Put:
     ref: ObjectRef
     document: Document
     expected: int | None = None
+    source: Source | None = None
+    """``None``: as it was. A change of the source alone gives no new revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,43 @@ class PutRecord:
     expected: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is remembered of a write beside its changes."""
+
+    time: int
+    """Seconds since 1970."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object before and after a write; ``None``: it was not there."""
+
+    ref: ObjectRef
+    before: Document | None
+    after: Document | None
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.after is None:
+            return Outcome.DELETED
+        return Outcome.CREATED if self.before is None else Outcome.CONFIGURED
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One write of the history."""
+
+    revision: int
+    note: Note
+    changes: tuple[Change, ...]
+
+
+HISTORY = 500
+"""Writes that are remembered with what they replaced; arbitrary."""
+
+
 class Objects(Protocol):
     """Configuration, read and watched."""
 
@@ -149,9 +202,18 @@ class Objects(Protocol):
 class Writable(Objects, Protocol):
     """Configuration that can be written."""
 
-    def write(self, changes: Sequence[Put | Delete], *, dry_run: bool = False) -> Written:
+    def write(
+        self, changes: Sequence[Put | Delete], *, dry_run: bool = False, note: Note | None = None
+    ) -> Written:
         """All changes or none. Raises :class:`~retia.sources.errors.Conflict`, or another ``StoreError`` when
-        the store cannot be written. With ``dry_run`` nothing is written, but everything else is as if."""
+        the store cannot be written. With ``dry_run`` nothing is written, but everything else is as if.
+        With a ``note`` the write is in the history."""
+
+    def history(
+        self, ref: ObjectRef | None = None, revision: int = 0, limit: int = HISTORY
+    ) -> tuple[Entry, ...]:
+        """The last writes that had a note, the newest first: all, those that changed an object (its changes
+        alone are then given), or the one of a revision."""
 
 
 class Records(Protocol):
@@ -195,12 +257,29 @@ def plan(
                 pending[ref] = None
             results.append(Result(ref, Outcome.DELETED if old else Outcome.UNCHANGED, ABSENT))
         elif old is not None and same_document(old.document, change.document):
+            if change.source not in (None, old.source):
+                pending[ref] = replace(old, source=change.source)
             results.append(Result(ref, Outcome.UNCHANGED, old.revision))
         else:
             created = old.created if old else revision
-            pending[ref] = StoredObject(ref, change.document, revision, created)
+            source = change.source or (old.source if old else NO_SOURCE)
+            pending[ref] = StoredObject(ref, change.document, revision, created, source)
             results.append(Result(ref, Outcome.CONFIGURED if old else Outcome.CREATED, revision))
     return tuple(results), {ref: new for ref, new in pending.items() if new or current(ref)}
+
+
+def changes_of(
+    current: Callable[[ObjectRef], StoredObject | None],
+    pending: Mapping[ObjectRef, StoredObject | None],
+    revision: int,
+) -> tuple[Change, ...]:
+    """What of ``pending`` differs by more than its source, with what it replaces."""
+    found = []
+    for ref, new in pending.items():
+        old = current(ref)
+        if new is None or new.revision == revision:
+            found.append(Change(ref, old.document if old else None, new.document if new else None))
+    return tuple(sorted(found, key=lambda change: sort_key(change.ref)))
 
 
 def same_document(one: Document, other: Document) -> bool:

@@ -249,5 +249,5 @@ def test_a_missing_archive_is_named(tmp_path: Path) -> None:
 def test_a_newer_store_is_refused(controller: Path, tmp_path: Path) -> None:
     SqliteStore(controller / "store.sqlite", migrations=(*MIGRATIONS, ("CREATE TABLE t (x)",))).close()
     backup.write(controller, tmp_path / "b", "9.0", NOW)
-    with pytest.raises(BackupError, match=r"the store in .* schema version 2, written by a newer Retia"):
+    with pytest.raises(BackupError, match=r"the store in .* schema version 3, written by a newer Retia"):
         backup.restore(tmp_path / "b", tmp_path / "new")

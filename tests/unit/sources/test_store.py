@@ -30,10 +30,12 @@ from retia.sources.store import (
     ABSENT,
     Changes,
     Delete,
+    Note,
     Objects,
     Outcome,
     Put,
     PutRecord,
+    Source,
     Store,
     same_document,
     watch,
@@ -452,3 +454,57 @@ def test_all_stores_agree_and_changes_lead_from_any_revision_to_the_last(
             state.pop(gone, None)
         assert state == view[rig.store.revision()]
         rig.close()
+
+
+class TestHistory:
+    """What was written, with what it replaced."""
+
+    def test_every_noted_write_is_remembered_newest_first(self, store: Store) -> None:
+        a, b = ref("a"), ref("b")
+        store.write([Put(a, document(a, x=1))], note=Note(1, "first"))
+        store.write([Put(b, document(b, x=1))])
+        store.write([Put(a, document(a, x=2)), Delete(b)], note=Note(3))
+        newest, oldest = store.history()
+        assert [(c.ref, c.outcome) for c in newest.changes] == [
+            (a, Outcome.CONFIGURED),
+            (b, Outcome.DELETED),
+        ]
+        assert newest.changes[0].before == document(a, x=1)
+        assert newest.changes[0].after == document(a, x=2)
+        assert (oldest.revision, oldest.note) == (1, Note(1, "first"))
+        assert oldest.changes[0].outcome is Outcome.CREATED
+
+    def test_of_one_object_and_of_one_revision(self, store: Store) -> None:
+        a, b = ref("a"), ref("b")
+        store.write([Put(a, document(a, x=1)), Put(b, document(b, x=1))], note=Note(1))
+        store.write([Put(b, document(b, x=2))], note=Note(2))
+        assert [(e.revision, len(e.changes)) for e in store.history(a)] == [(1, 1)]
+        assert [e.revision for e in store.history(revision=2)] == [2]
+        assert [e.revision for e in store.history(limit=1)] == [2]
+
+    def test_what_changes_nothing_is_not_remembered(self, store: Store) -> None:
+        a = ref("a")
+        store.write([Put(a, document(a, x=1))], note=Note(1))
+        store.write([Put(a, document(a, x=1))], note=Note(2))
+        store.write([Put(a, document(a, x=2))], note=Note(3), dry_run=True)
+        assert len(store.history()) == 1
+
+
+class TestSources:
+    """Where an object was applied from."""
+
+    def test_a_moved_object_keeps_its_revision(self, store: Store) -> None:
+        a = ref("a")
+        store.write([Put(a, document(a, x=1), source=Source("a.yaml", 1, "me"))])
+        written = store.write([Put(a, document(a, x=1), source=Source("b.yaml", 7, "me"))])
+        stored = store.get(a)
+        assert stored is not None
+        assert (stored.source, stored.revision, written.revision) == (Source("b.yaml", 7, "me"), 1, 1)
+
+    def test_a_write_without_a_source_keeps_it(self, store: Store) -> None:
+        a = ref("a")
+        store.write([Put(a, document(a, x=1), source=Source("a.yaml", 1, "me"))])
+        store.write([Put(a, document(a, x=2))])
+        stored = store.get(a)
+        assert stored is not None
+        assert stored.source.owner == "me"
