@@ -59,6 +59,8 @@ class Resolution(StrEnum):
     """By looking up the host's name."""
     PASSTHROUGH = "passthrough"
     """The address that the client dialled (``NONE`` in Istio)."""
+    DYNAMIC = "dynamic"
+    """By looking up the name that each request gives, below a wildcard host (``DYNAMIC_DNS``)."""
 
 
 class Wire(StrEnum):
@@ -89,6 +91,9 @@ class ProxyKind(StrEnum):
     SIDECAR = "sidecar"
     HOST_GATEWAY = "host-gateway"
     """Takes mTLS for all workloads of a host on one port, and passes it on by SNI without opening it."""
+    GATEWAY = "gateway"
+    """An ingress or egress gateway: an Envoy without an application, which listens as ``Gateway`` objects
+    say and calls services with an identity of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,19 @@ class Service:
     """Outside the mesh (ServiceEntry ``MESH_EXTERNAL``): spoken to without mTLS."""
     origin: str = ""
     """Reference of the object that made it, ``Kind/namespace/name``; empty: made by ``retia run``."""
+    export_to: tuple[str, ...] = ()
+    """Namespaces whose clients see it; empty: all."""
+    networks: tuple[str, ...] = ()
+    """Further addresses and networks (``10.1.0.0/16``) that mean it."""
+    alt_names: tuple[str, ...] = ()
+    """Names of which its certificates must have one, where TLS is begun for it."""
+    single_address: bool = False
+    """Of several addresses that a name resolves to, one at a time is used (``DNS_ROUND_ROBIN``)."""
+    nearest: tuple[str, ...] = ()
+    """The labels by which near endpoints are preferred whether or not bad ones are ejected (a Service's
+    ``trafficDistribution``); empty: no preference of its own."""
+    sticky: bool = False
+    """A client's address chooses the endpoint (``sessionAffinity: ClientIP``)."""
 
     def port(self, number: int) -> ServicePort | None:
         return next((p for p in self.ports if p.number == number), None)
@@ -243,10 +261,54 @@ class Proxy:
     trust_domain: str = "cluster.local"
     gateway_address: str = ""
     gateway_port: int = 0
+    locality: str = ""
+    """Where it stands: ``region/zone/subzone`` or a start of it."""
+    edge_address: str = ""
+    """``GATEWAY`` only: the address that its servers listen on."""
+    edge_ports: tuple[tuple[int, int], ...] = ()
+    """``GATEWAY`` only: ports of ``Gateway`` objects and where they are bound instead, sorted. A port that is
+    not named here is bound as it is."""
 
     @property
     def identity(self) -> SpiffeId:
         return SpiffeId(f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalityRules:
+    """How far away an endpoint may be: Istio's ``localityLbSetting``."""
+
+    enabled: bool = True
+    """False: all localities are alike."""
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    """From a locality: the shares of others, in percent. They rule out all that follows."""
+    failover: tuple[tuple[str, str], ...] = ()
+    """From a region: the region to prefer when the own has nothing healthy."""
+    priority: tuple[str, ...] = ()
+    """Labels, or ``label=value``: the more of them agree, from the first on, the nearer an endpoint is."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRetry:
+    """The retry policy of requests that no rule says anything about, beyond the number of attempts."""
+
+    on: str = ""
+    """Envoy's conditions with commas; empty: Istio's default ones."""
+    per_try_timeout_s: float | None = None
+    backoff_s: float | None = None
+    other_hosts: bool | None = None
+    remote_localities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """Where proxies log requests and connections."""
+
+    path: str = ""
+    """A file, or ``/dev/stdout``; empty: nowhere."""
+    format: str = ""
+    """Envoy's format string, or a JSON object of such strings; empty: Istio's default."""
+    json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,3 +326,25 @@ class MeshSettings:
     """How long the first bytes of an undeclared port are waited for; 0: not at all."""
     outbound_allow_any: bool = True
     """Unknown destinations are passed on rather than refused (``outboundTrafficPolicy: ALLOW_ANY``)."""
+    retry: DefaultRetry = DefaultRetry()
+    retry_budget_percent: float = 20.0
+    """Retries under way to one destination, as a share of its requests under way, where no rule sets a limit
+    of its own. 0: no limit."""
+    retry_budget_minimum: int = 50
+    """So many retries at once are allowed whatever the share is: a restart in a small mesh isn't noticed, and a
+    storm in a big one is stopped. Arbitrary."""
+    locality: LocalityRules = LocalityRules()
+    upgrade_to_http2: bool = False
+    """HTTP/1 destinations are spoken to with HTTP/2 (``h2UpgradePolicy``)."""
+    keepalive: tuple[int | None, int | None, int | None] | None = None
+    """TCP keep-alive: probes, time in seconds, interval in seconds; ``None``: the kernel's."""
+    access_log: AccessLog = AccessLog()
+    service_export: tuple[str, ...] = ()
+    """The ``exportTo`` of services that have none; empty: all namespaces."""
+    virtual_service_export: tuple[str, ...] = ()
+    destination_rule_export: tuple[str, ...] = ()
+    verify_certificates: bool = True
+    """TLS to servers outside verifies their certificates by the system's authorities where the rule names
+    none (``verifyCertificateAtClient``)."""
+    dns_refresh_s: float = 60.0
+    """How often looked-up names are looked up again where their answer doesn't say."""

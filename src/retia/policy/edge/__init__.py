@@ -1,0 +1,69 @@
+"""Gateways: which ports a gateway proxy opens, and what happens to what comes in there.
+
+Istio's ``Gateway`` and Gateway API's are read by a :class:`Provider` each; here they are joined. A provider's
+functions are queries (``view.query``): each reads through the view and gives a hashable form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from retia.model.finding import Finding
+from retia.model.snapshot import View
+from retia.policy.edge.forms import (
+    EdgeHost,
+    EdgeServer,
+    EdgeServers,
+    TcpRules,
+)
+
+__all__ = ["PROVIDERS", "Provider", "edge_hosts", "edge_servers", "edge_tcp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who reads one kind of gateway object."""
+
+    prefix: str
+    """What the keys of its servers begin with: ``istio/``."""
+    servers: Callable[[View, str], EdgeServers]
+    """All servers for this proxy; the key says nothing."""
+    hosts: Callable[[View, str], tuple[EdgeHost, ...]]
+    """The hosts of the HTTP server of that key."""
+    tcp: Callable[[View, str], TcpRules]
+    """The rules of the TCP or TLS server of that key."""
+
+
+def edge_servers(view: View, _key: str = "") -> EdgeServers:
+    """All servers of this proxy, those of earlier providers first."""
+    found = [view.query(provider.servers, "") for provider in PROVIDERS]
+    servers = tuple(_bound(view, server) for part in found for server in part.servers)
+    findings: tuple[Finding, ...] = tuple(each for part in found for each in part.findings)
+    return EdgeServers(servers, findings, tuple(each for part in found for each in part.provenance))
+
+
+def edge_hosts(view: View, key: str) -> tuple[EdgeHost, ...]:
+    """The hosts of a server with their rules."""
+    provider = _provider(key)
+    return view.query(provider.hosts, key) if provider is not None else ()
+
+
+def edge_tcp(view: View, key: str) -> TcpRules:
+    """What a server does with connections."""
+    provider = _provider(key)
+    return view.query(provider.tcp, key) if provider is not None else TcpRules()
+
+
+def _provider(key: str) -> Provider | None:
+    return next((each for each in PROVIDERS if key.startswith(each.prefix)), None)
+
+
+def _bound(view: View, server: EdgeServer) -> EdgeServer:
+    """The server with the port on which this proxy really listens."""
+    ports = dict(view.proxy("edge_ports"))
+    return replace(server, bind_port=server.bind_port or ports.get(server.port, server.port))
+
+
+PROVIDERS: tuple[Provider, ...] = ()
+"""Every provider, in order of precedence."""
