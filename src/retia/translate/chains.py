@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -72,13 +73,35 @@ def add_dialled_tcp(chain: Any, stat_prefix: str) -> None:
 
 def add_tcp(chain: Any, stat_prefix: str, cluster: str, *, on_demand: bool) -> None:
     """Bytes to a cluster."""
+    proxy = _tcp_proxy(stat_prefix, on_demand=on_demand)
+    proxy.cluster = cluster
+    _add_proxy(chain, proxy)
+
+
+def add_weighted_tcp(chain: Any, stat_prefix: str, shares: Mapping[str, int]) -> None:
+    """Bytes to one of several clusters, a connection at a time, by their weights."""
+    proxy = _tcp_proxy(stat_prefix, on_demand=True)
+    if len(shares) == 1:
+        proxy.cluster = next(iter(shares))
+    else:
+        for cluster, weight in sorted(shares.items()):
+            entry = proxy.weighted_clusters.clusters.add()
+            entry.name = cluster
+            entry.weight = weight
+    _add_proxy(chain, proxy)
+
+
+def _tcp_proxy(stat_prefix: str, *, on_demand: bool) -> Any:
     proxy = tcp_proxy_pb2.TcpProxy()
     proxy.stat_prefix = stat_prefix
-    proxy.cluster = cluster
     if on_demand:
         pb.from_ads(proxy.on_demand.odcds_config)
         pb.duration(proxy.on_demand.timeout, ON_DEMAND_TIMEOUT_S)
         proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+    return proxy
+
+
+def _add_proxy(chain: Any, proxy: Any) -> None:
     network = chain.filters.add()
     network.name = TCP_PROXY
     pb.pack(network.typed_config, proxy)

@@ -18,7 +18,7 @@ from retia.model.mesh import Protocol, Resolution, Service, ServicePort
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import Destination, endpoints, mesh, resolve_address, service
-from retia.policy.routing.tcp import tcp_route
+from retia.policy.routing.tcp import tcp_rules
 from retia.policy.traffic import (
     Algorithm,
     HttpPool,
@@ -44,11 +44,13 @@ from retia.translate.names import (
     ClusterName,
     Fixed,
     InboundPort,
+    Opaque,
     Outbound,
     Pinned,
     TcpDial,
 )
 from retia.translate.sources import service_provenance
+from retia.translate.tcp_routes import needs_listener, sole_target, through_listener
 
 EDS_TIMEOUT_S = 1.0
 DNS_REFRESH_S = 60.0
@@ -65,6 +67,8 @@ def build_cluster(view: View, name: ClusterName) -> Built:
             return _outbound(view, name)
         case TcpDial():
             return _tcp_dial(view, name)
+        case Opaque():
+            return _destination(view, str(name), Outbound(name.port, name.subset, name.host), raw=True)
         case Pinned():
             return _pinned(view, name)
         case InboundPort():
@@ -91,19 +95,22 @@ def _tcp_dial(view: View, name: TcpDial) -> Built:
         return Built(str(name), None)
     if found.pinned:
         return _pinned_as(view, str(name), Pinned(found.pinned, found.port, found.host), found, raw=True)
-    routed = view.query(tcp_route, (found.host, found.port))
+    rules = view.query(tcp_rules, (found.host, found.port, name.ip))
     target = Outbound(found.port, "", found.host)
-    if routed is not None:
-        target = Outbound(routed.port, routed.subset, routed.host)
+    if rules is None:
+        return _destination(view, str(name), target, raw=True)
+    if needs_listener(rules):
+        return through_listener(view, name, rules)
+    only = sole_target(rules)
+    if only is not None:
+        target = Outbound(only.port, only.subset, only.host)
     built = _destination(view, str(name), target, raw=True)
-    if routed is None:
-        return built
     return Built(
         built.name,
         built.message,
         refs=built.refs,
-        provenance=(*routed.provenance, *built.provenance),
-        findings=(*routed.findings, *built.findings),
+        provenance=(*rules.provenance, *built.provenance),
+        findings=(*rules.findings, *built.findings),
     )
 
 

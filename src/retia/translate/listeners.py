@@ -15,13 +15,12 @@ from retia.model.ids import Host
 from retia.model.mesh import Protocol, ProxyKind, Upstream
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
-from retia.policy.registry import mesh, service
+from retia.policy.registry import Destination, mesh, service
 from retia.translate import hcm, pb
 from retia.translate.chains import (
     add_dialled_tcp,
     add_inspectors,
     add_original_destination,
-    add_tcp,
     new_listener,
 )
 from retia.translate.gateway import build_gateway
@@ -35,10 +34,12 @@ from retia.translate.names import (
     OUTBOUND_HTTP,
     OUTBOUND_TCP,
     Outbound,
+    parse_dialled_listener,
     parse_upstream,
     placeholder,
     upstream_listener,
 )
+from retia.translate.tcp_routes import NO_RULES, add_rule_chains, dialled_listener, rules_at
 
 _DETECTED_HTTP = ("http/1.0", "http/1.1", "h2c")
 
@@ -64,6 +65,9 @@ def listener_names(view: View) -> tuple[str, ...]:
 
 def build_listener(view: View, name: str) -> Built:
     """The listener of that name; no message where this proxy doesn't have it."""
+    dialled = parse_dialled_listener(name)
+    if dialled is not None:
+        return dialled_listener(view, name, dialled)
     if name not in listener_names(view):
         return Built(name, None)
     match name:
@@ -160,16 +164,20 @@ def _upstream(view: View, name: str) -> Built:
         chain.name = "http"
         filters = chain_filters(view, Place.OUTBOUND, on_demand=True)
         _add_discovered_http(chain, name, name, filters)
+    rules = NO_RULES if protocol.is_http else rules_at(view, upstream.host, upstream.port)
     if protocol is Protocol.AUTO:
-        add_inspectors(listener, mesh(view).protocol_detection_timeout_s)
         chain.filter_chain_match.transport_protocol = "raw_buffer"
         chain.filter_chain_match.application_protocols.extend(_DETECTED_HTTP)
-        add_tcp(listener.default_filter_chain, f"{name}-tcp", cluster, on_demand=True)
-    elif not protocol.is_http:
-        chain = listener.filter_chains.add()
-        chain.name = "tcp"
-        add_tcp(chain, name, cluster, on_demand=True)
-    return Built(name, pb.dump(listener), refs=refs)
+    if not protocol.is_http:
+        stat_prefix = f"{name}-tcp" if protocol is Protocol.AUTO else name
+        here = Destination(upstream.host, upstream.port)
+        refs = tuple(dict.fromkeys((*refs, *add_rule_chains(view, listener, stat_prefix, here, rules))))
+    if protocol is Protocol.AUTO:
+        add_inspectors(listener, mesh(view).protocol_detection_timeout_s)
+    elif any(rule.snis for rule in rules.rules):
+        add_inspectors(listener, mesh(view).protocol_detection_timeout_s, http=False)
+    shaped = rules.provenance
+    return Built(name, pb.dump(listener), refs=refs, provenance=shaped, findings=rules.findings)
 
 
 def protocol_of(view: View, host: Host, port: int) -> Protocol:

@@ -8,6 +8,8 @@ name                                           what
 =============================================  ====================================================
 ``outbound|9080|v1|reviews.default.svc…``      cluster and endpoints: port, subset (may be empty), host
 ``tcp|240.240.0.7:5432``                       cluster: opaque TCP to an address that was dialled
+``opaque|9080|v1|reviews…``                    cluster: bytes to a service's HTTP port, unparsed
+``240.240.0.7_5432``                           internal listener: the rules for an address that was dialled
 ``endpoint|127.64.0.3:9080|9080|reviews…``     cluster and endpoints: one instance dialled by its address,
                                                with its service's port and host
 ``outbound_.9080_.v1_.reviews.default.svc…``   server name between proxies; cluster and endpoints at a host
@@ -63,6 +65,7 @@ class Outbound:
 
     @property
     def server_name(self) -> str:
+        """What the peer, or the gateway of its host, knows the destination by."""
         return str(ByServerName(self.port, self.subset, self.host))
 
 
@@ -87,6 +90,23 @@ class TcpDial:
 
     def __str__(self) -> str:
         return f"tcp|{join_host_port(self.ip, self.port)}"
+
+    @property
+    def listener(self) -> str:
+        """The internal listener where rules split such connections; named as Istio names the like."""
+        return f"{self.ip}_{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """``opaque|<port>|<subset>|<host>``: an HTTP port that connections are routed to without looking in."""
+
+    port: int
+    subset: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"opaque|{self.port}|{self.subset}|{self.host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +142,7 @@ class Fixed:
         return self.name
 
 
-ClusterName = Outbound | ByServerName | TcpDial | Pinned | InboundPort | Fixed
+ClusterName = Outbound | ByServerName | TcpDial | Opaque | Pinned | InboundPort | Fixed
 
 
 def parse_cluster(name: str) -> ClusterName | None:
@@ -132,9 +152,10 @@ def parse_cluster(name: str) -> ClusterName | None:
     if name.startswith("outbound_."):
         return _parse_server_name(name)
     kind, *rest = name.split("|")
-    if kind == "outbound" and len(rest) == 3 and rest[2]:
+    if kind in ("outbound", "opaque") and len(rest) == 3 and rest[2]:
         port = parse_port(rest[0])
-        return Outbound(port, rest[1], rest[2]) if port else None
+        make = Outbound if kind == "outbound" else Opaque
+        return make(port, rest[1], rest[2]) if port else None
     if kind == "tcp" and len(rest) == 1:
         ip, port = split_host_port(rest[0])
         return TcpDial(ip, port) if ip and port else None
@@ -145,6 +166,13 @@ def parse_cluster(name: str) -> ClusterName | None:
         port = parse_port(rest[0])
         return InboundPort(port) if port else None
     return None
+
+
+def parse_dialled_listener(name: str) -> TcpDial | None:
+    """The address of an internal listener's name; ``None``: not such a name."""
+    ip, _, port_text = name.rpartition("_")
+    port = parse_port(port_text)
+    return TcpDial(ip, port) if ip and port and (":" in ip or ip.replace(".", "").isdigit()) else None
 
 
 def _parse_server_name(name: str) -> ByServerName | None:

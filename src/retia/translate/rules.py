@@ -9,6 +9,7 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
@@ -39,6 +40,14 @@ _REDIRECTS = {
 }
 PREVIOUS_HOSTS = "envoy.retry_host_predicates.previous_hosts"
 _PREVIOUS_HOSTS = pb.packed(previous_hosts_pb2.PreviousHostsPredicate())
+PREVIOUS_PRIORITIES = "envoy.retry_priorities.previous_priorities"
+PRIORITY_UPDATE_FREQUENCY = 2
+"""After how many tries the priorities that were used are left out; Istio's number."""
+_PREVIOUS_PRIORITIES = pb.packed(
+    previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=PRIORITY_UPDATE_FREQUENCY)
+)
+ORIGIN = "retia"
+"""The key of a route's metadata under which the object and field that made it stand."""
 HOST_SELECTION_ATTEMPTS = 5
 """How often a retry looks for an endpoint that wasn't tried; Istio's number."""
 NO_TARGET_STATUS = 503
@@ -64,7 +73,10 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
     """Append the rule's routes, one for each match."""
     for match in rule.matches or (RequestMatch(),):
         route = virtual_host.routes.add()
-        route.name = rule.name or rule.field or "default"
+        route.name = _name(rule, match)
+        if match.stat_prefix:
+            route.stat_prefix = match.stat_prefix
+        put_origin(route, rule)
         _put_match(route.match, match)
         _put_edits(route, rule.request, rule.response)
         if rule.answer is not None:
@@ -78,6 +90,20 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
         else:
             _put_route(route, scene, rule, default_host)
         put_route_features(route, scene.view, rule)
+
+
+def _name(rule: HttpRule, match: RequestMatch) -> str:
+    name = rule.name or rule.field or "default"
+    return f"{name}.{match.name}" if rule.name and match.name else name
+
+
+def put_origin(route: Any, rule: HttpRule) -> None:
+    """Say in the route's metadata which object and field made it; nothing for a default."""
+    if rule.ref is None:
+        return
+    origin = route.metadata.filter_metadata[ORIGIN].fields
+    origin["object"].string_value = str(rule.ref)
+    origin["field"].string_value = rule.field
 
 
 # -- matches -----------------------------------------------------------------------------------------------
@@ -145,6 +171,8 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
         action.host_rewrite_literal = host
     # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
     pb.duration(action.timeout, rule.timeout_s)
+    # A gRPC call ends at its client's deadline, and at the rule's timeout; 0: no limit of ours.
+    pb.duration(action.max_grpc_timeout, rule.timeout_s)
     pb.duration(action.idle_timeout, 0)
     if rule.retry is not None:
         _put_retry(action.retry_policy, rule.retry, hashed=bool(hashes) and len(rule.targets) == 1)
@@ -182,6 +210,9 @@ def _put_retry(policy: Any, retry: Retry, *, hashed: bool) -> None:
         predicate.name = PREVIOUS_HOSTS
         pb.put(predicate.typed_config, _PREVIOUS_HOSTS)
         policy.host_selection_retry_max_attempts = HOST_SELECTION_ATTEMPTS
+    if retry.other_localities:
+        policy.retry_priority.name = PREVIOUS_PRIORITIES
+        pb.put(policy.retry_priority.typed_config, _PREVIOUS_PRIORITIES)
     if retry.backoff_s is not None:
         pb.duration(policy.retry_back_off.base_interval, retry.backoff_s)
         pb.duration(policy.retry_back_off.max_interval, retry.backoff_s * 10)

@@ -1,7 +1,26 @@
-"""VirtualService: where requests go, by what they are."""
+"""VirtualService: where requests and connections go, by what they are.
 
-from retia.policy.routing.forms import HttpRule, HttpRules, TcpRoute
-from retia.policy.routing.resolve import default_retry, http_rules
-from retia.policy.routing.tcp import tcp_route
+:func:`http_rules` and :func:`tcp_rules` are a sidecar's questions; :func:`rules_of` and :func:`tcp_rules_of`
+read given objects for any gateway.
+"""
 
-__all__ = ["HttpRule", "HttpRules", "TcpRoute", "default_retry", "http_rules", "tcp_route"]
+from retia.policy.routing.choose import MESH, gateway_name, gateways_of, holds_for
+from retia.policy.routing.forms import HttpRule, HttpRules, TcpRule, TcpRules
+from retia.policy.routing.resolve import default_retry, http_rules, rules_of
+from retia.policy.routing.tcp import tcp_rules, tcp_rules_of
+
+__all__ = [
+    "MESH",
+    "HttpRule",
+    "HttpRules",
+    "TcpRule",
+    "TcpRules",
+    "default_retry",
+    "gateway_name",
+    "gateways_of",
+    "holds_for",
+    "http_rules",
+    "rules_of",
+    "tcp_rules",
+    "tcp_rules_of",
+]

@@ -1,16 +1,14 @@
-"""Which VirtualService holds for a host, as one client sees it.
+"""Which VirtualServices hold for a host, as one client sees it, and where an object holds at all.
 
-The most specific host wins (exact, then the longest wildcard); among several objects for it, the oldest that
-the client sees and that is bound to the mesh. Sidecars don't merge objects for one host (Istio, "Operations
-best practices": merging is for gateways); the others have no effect, which is a finding.
+The most specific host wins (exact, then the longest wildcard). All objects for it that the client sees hold
+together, the oldest first; how their rules are joined is :mod:`retia.policy.routing.merge`'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from retia.config.codes import Code, finding
-from retia.model.finding import Finding
 from retia.model.ids import wildcards_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
@@ -20,18 +18,56 @@ MESH = "mesh"
 """The reserved name of the gateway that all sidecars are."""
 
 
-def virtual_service(view: View, host: str) -> tuple[ConfigObject, tuple[Finding, ...]] | None:
-    """The object that holds for a host, with findings about those that it shadows."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where rules are read: the gateways, ``namespace/name`` or ``mesh``, that the caller is."""
+
+    gateways: frozenset[str] = frozenset({MESH})
+    tls: bool = False
+    """Requests come by HTTPS, which decides the port that a redirect leaves out."""
+
+
+SIDECAR = Scope()
+
+
+def gateway_name(written: str, namespace: str) -> str:
+    """A gateway as objects of ``namespace`` name it, as ``namespace/name``.
+
+    ``ingress`` and ``./ingress`` are of the object's own namespace; ``ingress.infra`` and
+    ``ingress.infra.svc.cluster.local`` are old spellings of ``infra/ingress``.
+    """
+    if written == MESH:
+        return MESH
+    if "/" in written:
+        where, _, name = written.partition("/")
+        return f"{namespace if where == '.' else where}/{name}"
+    name, dot, rest = written.partition(".")
+    return f"{rest.partition('.')[0]}/{name}" if dot else f"{namespace}/{name}"
+
+
+def gateways_of(obj: ConfigObject) -> frozenset[str]:
+    """The gateways that a VirtualService is bound to, as ``namespace/name``; ``mesh`` where it names none."""
+    named = obj.spec.gateways or (MESH,)
+    return frozenset(gateway_name(each, obj.ref.namespace) for each in named)
+
+
+def holds_for(view: View, obj: ConfigObject, scope: Scope = SIDECAR) -> bool:
+    """Whether a VirtualService is bound to one of the gateways and exported to the proxy's namespace."""
+    if gateways_of(obj).isdisjoint(scope.gateways):
+        return False
+    return visible(obj.spec.export_to, obj.ref.namespace, view.proxy("namespace"))
+
+
+def virtual_services(view: View, host: str, *kinds: str) -> tuple[ConfigObject, ...]:
+    """The objects that hold for a host at a sidecar, oldest first, of those with rules of ``kinds``
+    (``http``, ``tls``, ``tcp``): all that name the most specific host that any of them names."""
     exact = view.index("vs-host", host)
-    if exact:
-        found = _first(view, exact, host)
-        if found is not None:
-            return found
+    if exact and (found := _of(view, exact, kinds)):
+        return found
     for keys in view.query(covering, host.partition(".")[2]):
-        found = _first(view, keys, host)
-        if found is not None:
+        if found := _of(view, keys, kinds):
             return found
-    return None
+    return ()
 
 
 def covering(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]:
@@ -40,28 +76,12 @@ def covering(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]:
     return tuple(keys for keys in levels if keys)
 
 
-def _first(
-    view: View, keys: Iterable[ObjectRef], host: str
-) -> tuple[ConfigObject, tuple[Finding, ...]] | None:
-    client = view.proxy("namespace")
-    seen: list[ConfigObject] = []
+def _of(view: View, keys: Iterable[ObjectRef], kinds: tuple[str, ...]) -> tuple[ConfigObject, ...]:
+    found: list[ConfigObject] = []
     for key in keys:
         obj: ConfigObject | None = view.fact("config", *key.key)
-        if obj is None or (obj.spec.gateways and MESH not in obj.spec.gateways):
+        if obj is None or not any(getattr(obj.spec, kind) for kind in kinds):
             continue
-        if visible(obj.spec.export_to, obj.ref.namespace, client):
-            seen.append(obj)
-    if not seen:
-        return None
-    winner = seen[0]
-    shadowed = tuple(
-        finding(
-            Code.HOST_CONFLICT,
-            f"{host} is also named by {winner.ref}, which is older and holds alone",
-            ref=obj.ref,
-            field="spec.hosts",
-            remedy="write the rules for one host into one VirtualService",
-        )
-        for obj in seen[1:]
-    )
-    return winner, shadowed
+        if holds_for(view, obj):
+            found.append(obj)
+    return tuple(found)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from retia.model.finding import Finding
 from retia.model.ids import Host
+from retia.model.objects import ObjectRef
 from retia.model.resource import Provenance
 
 MILLION = 1_000_000
@@ -43,6 +44,10 @@ class RequestMatch:
     ignore_case: bool = False
     headers: tuple[NamedMatch, ...] = ()
     query: tuple[NamedMatch, ...] = ()
+    name: str = ""
+    """For people: part of the route's name."""
+    stat_prefix: str = ""
+    """Statistics of the requests that it matches are kept under this name; empty: none are."""
 
     @property
     def is_everything(self) -> bool:
@@ -86,6 +91,8 @@ class Retry:
     backoff_s: float | None = None
     other_hosts: bool | None = None
     """A retry avoids the endpoints that were tried before. ``None``: unless a hash chose the endpoint."""
+    other_localities: bool = False
+    """A retry prefers endpoints of a priority, and so of a locality, that wasn't tried before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Cors:
+    """Which other origins may use the answers in a browser."""
+
+    origins: tuple[TextMatch, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    """Request headers that may be sent."""
+    expose: tuple[str, ...] = ()
+    """Response headers that scripts may read."""
+    max_age_s: int | None = None
+    """How long a browser may keep the answer to a preflight. ``None``: not said; 0: not at all."""
+    credentials: bool | None = None
+    forward_unmatched: bool = True
+    """Preflights of origins that aren't allowed go on to the service, rather than being answered here."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRule:
     """One rule: its matches (any of them; none: every request), then what happens."""
 
@@ -151,6 +175,14 @@ class HttpRule:
     mirrors: tuple[Mirror, ...] = ()
     request: HeaderEdits = HeaderEdits()
     response: HeaderEdits = HeaderEdits()
+    cors: Cors | None = None
+    ref: ObjectRef | None = None
+    """The object that it was written in; ``None``: no object, a default."""
+
+    @property
+    def takes_everything(self) -> bool:
+        """Whether no request gets past it."""
+        return not self.matches or any(match.is_everything for match in self.matches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +195,22 @@ class HttpRules:
 
 
 @dataclass(frozen=True, slots=True)
-class TcpRoute:
-    """Where opaque TCP to a service goes instead of to the service itself."""
+class TcpRule:
+    """One rule for connections: which, and where they go. The first that matches counts."""
 
-    host: Host
-    port: int
-    subset: str = ""
+    field: str
+    """Where it was written: ``spec.tls[0]``."""
+    targets: tuple[WeightedTarget, ...] = ()
+    """None: connections are closed."""
+    snis: tuple[str, ...] = ()
+    """Server names in the TLS greeting, ``*.`` wildcards among them; none: every connection."""
+    ref: ObjectRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpRules:
+    """What holds for connections to one host and port. No rules: none is for this client."""
+
+    rules: tuple[TcpRule, ...]
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()

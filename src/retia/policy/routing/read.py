@@ -8,6 +8,7 @@ from typing import Any
 from retia.policy.routing.forms import (
     MILLION,
     Answer,
+    Cors,
     Fault,
     HeaderEdits,
     HttpRule,
@@ -69,6 +70,8 @@ def request_match(block: Any) -> RequestMatch:
             NamedMatch(name, text_match(match))
             for name, match in sorted(dict(block.query_params or ()).items())
         ),
+        name=block.name or "",
+        stat_prefix=block.stat_prefix or "",
     )
 
 
@@ -105,6 +108,8 @@ def _both(outer: RequestMatch, inner: RequestMatch) -> RequestMatch | None:
         ignore_case=(inner if inner.path is not None else outer).ignore_case,
         headers=outer.headers + tuple(h for h in inner.headers if h not in outer.headers),
         query=outer.query + tuple(q for q in inner.query if q not in outer.query),
+        name="-".join(name for name in (outer.name, inner.name) if name),
+        stat_prefix=inner.stat_prefix or outer.stat_prefix,
     )
 
 
@@ -129,11 +134,11 @@ def rewrite(rule: Any) -> Rewrite:
     return Rewrite(prefix=rule.uri or "", authority=rule.authority or "")
 
 
-def redirect(rule: Any, request_port: int) -> Redirect:
+def redirect(rule: Any, request_port: int, *, tls: bool = False) -> Redirect:
     port = rule.port or 0
     if rule.derive_port is not None and str(rule.derive_port) == "FROM_REQUEST_PORT":
         port = request_port
-    if port == _DEFAULT_PORTS[rule.scheme or "http"]:
+    if port == _DEFAULT_PORTS[rule.scheme or ("https" if tls else "http")]:
         port = 0
     return Redirect(
         path=rule.uri or "",
@@ -166,6 +171,7 @@ def retry(rule: Any, default_on: str) -> Retry | None:
         per_try_timeout_s=None if rule.per_try_timeout is None else float(rule.per_try_timeout),
         backoff_s=None if rule.backoff is None else float(rule.backoff),
         other_hosts=None if ignore is None else bool(ignore),
+        other_localities=bool(rule.retry_remote_localities),
     )
 
 
@@ -188,6 +194,21 @@ def fault(rule: Any) -> Fault | None:
     if not delay_share and not (abort_share and (status or grpc is not None)):
         return None
     return Fault(delay_s, delay_share, status, grpc, abort_share)
+
+
+def cors(rule: Any) -> Cors:
+    """``allowOrigin`` is the old form of ``allowOrigins``, which outweighs it."""
+    origins = tuple(text_match(each) for each in rule.allow_origins)
+    old = tuple(TextMatch(MatchKind.EXACT, each) for each in rule.allow_origin)
+    return Cors(
+        origins=origins or old,
+        methods=rule.allow_methods,
+        headers=rule.allow_headers,
+        expose=rule.expose_headers,
+        max_age_s=None if rule.max_age is None else int(rule.max_age),
+        credentials=None if rule.allow_credentials is None else bool(rule.allow_credentials),
+        forward_unmatched=str(rule.unmatched_preflights) != "IGNORE",
+    )
 
 
 def header_edits(headers: Any) -> tuple[HeaderEdits, HeaderEdits, tuple[tuple[str, str], ...]]:

@@ -8,18 +8,19 @@ take its requests, and is a finding.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
 from retia.model.ids import qualify
 from retia.model.mesh import labels_match, labels_of
-from retia.model.objects import ConfigObject
+from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.registry import mesh, service
 from retia.policy.routing import read
-from retia.policy.routing.choose import MESH, virtual_service
+from retia.policy.routing.choose import SIDECAR, Scope, gateway_name, holds_for, virtual_services
 from retia.policy.routing.forms import (
     Answer,
     HttpRule,
@@ -30,6 +31,7 @@ from retia.policy.routing.forms import (
     Target,
     WeightedTarget,
 )
+from retia.policy.routing.merge import in_order, merge
 from retia.policy.traffic import traffic_policy
 from retia.policy.traffic.resolve import missing_subset
 from retia.policy.visibility import visible
@@ -45,35 +47,72 @@ def default_retry(view: View) -> Retry | None:
 
 
 def http_rules(view: View, key: tuple[str, int]) -> HttpRules | None:
-    """The rules for ``(host, port)``; ``None``: no object says anything about them."""
+    """The rules for ``(host, port)`` at a sidecar; ``None``: no object says anything about them."""
     host, port = key
-    chosen = virtual_service(view, host)
-    if chosen is None or not chosen[0].spec.http:
-        return None
-    obj, findings = chosen
-    reader = _Reader(view, obj, host, port)
-    reader.findings.extend(findings)
-    rules = [rule for index, http in enumerate(obj.spec.http) for rule in reader.rules(http, index)]
-    return HttpRules(
-        tuple(rules),
-        (
-            *(Provenance(obj.ref, rule.field) for rule in rules),
-            *(() if rules else (Provenance(obj.ref, "spec.http"),)),
-            *reader.provenance,
-        ),
-        tuple(dict.fromkeys(reader.findings)),
-    )
+    found = virtual_services(view, host, "http")
+    return rules_of(view, found, host, port) if found else None
 
 
-class _Reader:
+def rules_of(
+    view: View,
+    objects: Iterable[ConfigObject],
+    host: str,
+    port: int,
+    *,
+    gateways: frozenset[str] = SIDECAR.gateways,
+    tls: bool = False,
+) -> HttpRules:
+    """The HTTP rules of VirtualServices for one host and port, joined, as this proxy gets them.
+
+    ``gateways`` are the names (``namespace/name``, or ``mesh``) that the proxy goes by; objects bound to none
+    of them, or not exported to it, are passed over. ``port`` is what clients call; ``tls``: by HTTPS.
+    """
+    scope = Scope(gateways, tls)
+    findings: list[Finding] = []
+    provenance: list[Provenance] = []
+    parts: list[tuple[HttpRule, ...]] = []
+    for obj in sorted(objects, key=lambda each: each.order):
+        if not holds_for(view, obj, scope):
+            continue
+        reader = Reader(view, obj, host, port, scope)
+        part = tuple(rule for index, http in enumerate(obj.spec.http) for rule in reader.rules(http, index))
+        if obj.spec.http and not part:
+            provenance.append(Provenance(obj.ref, "spec.http"))
+        provenance.extend(reader.provenance)
+        findings.extend(reader.findings)
+        parts.append(part)
+    rules = merge(host, parts, findings)
+    shaped = (Provenance(rule.ref, rule.field) for rule in rules if rule.ref is not None)
+    return HttpRules(rules, tuple(dict.fromkeys((*shaped, *provenance))), tuple(dict.fromkeys(findings)))
+
+
+def is_for_me(view: View, scope: Scope, ref: ObjectRef, block: Any, port: int) -> bool:
+    """Whether a match block is for this proxy and port; all that it says must hold.
+
+    (Istio doesn't look at sources where the block names gateways; its reference says that all must hold.)
+    """
+    if block.gateways:
+        named = {gateway_name(each, ref.namespace) for each in block.gateways}
+        if named.isdisjoint(scope.gateways):
+            return False
+    if block.port and block.port != port:
+        return False
+    if block.source_namespace and block.source_namespace != view.proxy("namespace"):
+        return False
+    wanted = labels_of(block.source_labels or ())
+    return not wanted or labels_match(wanted, view.proxy("labels"))
+
+
+class Reader:
     """Reads the rules of one object for one client, host and port."""
 
-    def __init__(self, view: View, obj: ConfigObject, host: str, port: int) -> None:
+    def __init__(self, view: View, obj: ConfigObject, host: str, port: int, scope: Scope = SIDECAR) -> None:
         self.view = view
         self.obj = obj
         self.ref = obj.ref
         self.host = host
         self.port = port
+        self.scope = scope
         self.findings: list[Finding] = []
         self.provenance: list[Provenance] = []
 
@@ -85,7 +124,7 @@ class _Reader:
             return []
         if http.delegate is not None:
             return self._delegated(http, field, matches)
-        return [self._rule(http, field, matches)]
+        return [in_order(self._rule(http, field, matches))]
 
     def _rule(self, http: Any, field: str, matches: tuple[RequestMatch, ...]) -> HttpRule:
         try:
@@ -99,15 +138,15 @@ class _Reader:
                     field=field,
                 )
             )
-            return HttpRule(field, matches, answer=Answer(500))
+            return HttpRule(field, matches, answer=Answer(500), ref=self.ref)
 
     def _read_rule(self, http: Any, field: str, matches: tuple[RequestMatch, ...]) -> HttpRule:
         request, response = self._edits(http.headers, field)
-        redirect = read.redirect(http.redirect, self.port) if http.redirect is not None else None
+        redirect = (
+            read.redirect(http.redirect, self.port, tls=self.scope.tls) if http.redirect is not None else None
+        )
         answer = read.answer(http.direct_response) if http.direct_response is not None else None
         targets = () if redirect or answer else self._targets(http.route, field)
-        if http.cors_policy is not None:
-            self._note(Code.UNSUPPORTED_FIELD, "CORS is not applied yet", f"{field}.corsPolicy")
         return HttpRule(
             field=field,
             matches=matches,
@@ -122,6 +161,8 @@ class _Reader:
             mirrors=self._mirrors(http, field),
             request=request,
             response=response,
+            cors=read.cors(http.cors_policy) if http.cors_policy is not None else None,
+            ref=self.ref,
         )
 
     # -- who and what ------------------------------------------------------------------------------------
@@ -130,20 +171,11 @@ class _Reader:
         """``None``: no block is for this client; empty: every request."""
         if not blocks:
             return ()
-        mine = [read.request_match(block) for block in blocks if self._is_for_me(block)]
-        if not mine:
-            return None
-        return () if any(match.is_everything for match in mine) else tuple(mine)
+        mine = tuple(read.request_match(block) for block in blocks if self._is_for_me(block))
+        return mine or None
 
     def _is_for_me(self, block: Any) -> bool:
-        if block.gateways and MESH not in block.gateways:
-            return False
-        if block.port and block.port != self.port:
-            return False
-        if block.source_namespace and block.source_namespace != self.view.proxy("namespace"):
-            return False
-        wanted = labels_of(block.source_labels or ())
-        return not wanted or labels_match(wanted, self.view.proxy("labels"))
+        return is_for_me(self.view, self.scope, self.ref, block, self.port)
 
     # -- where to ----------------------------------------------------------------------------------------
 
@@ -266,7 +298,7 @@ class _Reader:
             self._note(Code.UNKNOWN_HOST, f"{name} {wrong}; the rule has no effect", f"{field}.delegate")
             return []
         self.provenance.append(Provenance(self.ref, field))
-        inner = _Reader(self.view, target, self.host, self.port)
+        inner = Reader(self.view, target, self.host, self.port, self.scope)
         found = []
         for index, rule in enumerate(target.spec.http):
             if rule.delegate is not None:

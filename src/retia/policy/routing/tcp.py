@@ -1,73 +1,140 @@
-"""VirtualService rules for opaque TCP and TLS: where connections to a service go instead.
+"""VirtualService rules for connections: opaque TCP, and TLS that is passed on unopened.
 
-One destination can be honoured on demand; of several weighted ones the heaviest is taken, which is a finding.
+TLS rules come first, because they ask for more; then the TCP rules. Where all conditions but the server name
+are known, they are decided here: the port, the dialled address, who calls. The objects for one host are
+joined by age, a rule for every connection behind the narrower ones, as with HTTP.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Iterable
 from typing import Any
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
-from retia.model.ids import qualify
-from retia.model.mesh import labels_match, labels_of
+from retia.model.objects import ConfigObject
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
-from retia.policy.registry import mesh, service
-from retia.policy.routing.choose import MESH, virtual_service
-from retia.policy.routing.forms import TcpRoute
+from retia.policy.routing.choose import SIDECAR, Scope, holds_for, virtual_services
+from retia.policy.routing.forms import TcpRule, TcpRules, WeightedTarget
+from retia.policy.routing.resolve import Reader, is_for_me
+
+MAX_SNIS = 5000
+"""Server names of all TLS rules for one host. Arbitrary."""
 
 
-def tcp_route(view: View, key: tuple[str, int]) -> TcpRoute | None:
-    """Where connections to ``(host, port)`` go; ``None``: to the service itself."""
-    host, port = key
-    chosen = virtual_service(view, host)
-    if chosen is None:
-        return None
-    obj, findings = chosen
-    for index, rule in enumerate(obj.spec.tcp):
-        if rule.match and not any(_is_for_me(view, block, port) for block in rule.match):
+def tcp_rules(view: View, key: tuple[str, int, str]) -> TcpRules | None:
+    """The rules for connections to ``(host, port, dialled address)`` at a sidecar; ``None``: there are none.
+
+    The address is empty where nobody dialled one.
+    """
+    host, port, ip = key
+    found = virtual_services(view, host, "tls", "tcp")
+    rules = tcp_rules_of(view, found, host, port, ip=ip) if found else None
+    return rules if rules is not None and (rules.rules or rules.findings) else None
+
+
+def tcp_rules_of(
+    view: View,
+    objects: Iterable[ConfigObject],
+    host: str,
+    port: int,
+    *,
+    gateways: frozenset[str] = SIDECAR.gateways,
+    ip: str = "",
+) -> TcpRules:
+    """The TLS and TCP rules of VirtualServices for one host and port, joined, as this proxy gets them.
+
+    See :func:`retia.policy.routing.resolve.rules_of`. ``ip`` is the address that was dialled; empty: any.
+    """
+    scope = Scope(gateways)
+    by_name: list[TcpRule] = []
+    rest: list[TcpRule] = []
+    findings: list[Finding] = []
+    provenance: list[Provenance] = []
+    for obj in sorted(objects, key=lambda each: each.order):
+        if not holds_for(view, obj, scope):
             continue
-        field = f"spec.tcp[{index}]"
-        notes: list[Finding] = list(findings)
-        if len([r for r in rule.route if r.weight]) > 1:
-            notes.append(
-                finding(
-                    Code.UNSUPPORTED_FIELD,
-                    "TCP is not split by weight yet; all connections go to the heaviest destination",
-                    ref=obj.ref,
-                    field=f"{field}.route",
-                )
-            )
-        best = max(rule.route, key=lambda r: r.weight or 0)
-        target_host = qualify(best.destination.host, obj.ref.namespace, mesh(view).dns_suffix)
-        target_port = _port(view, best.destination, target_host, port)
-        return TcpRoute(
-            target_host,
-            target_port,
-            best.destination.subset or "",
-            (Provenance(obj.ref, field),),
-            tuple(notes),
+        reader = Reader(view, obj, host, port, scope)
+        by_name += (rule for index, tls in enumerate(obj.spec.tls) for rule in _tls(reader, tls, index, ip))
+        own = [rule for index, tcp in enumerate(obj.spec.tcp) for rule in _tcp(reader, tcp, index, ip)]
+        if own and rest:
+            findings.append(_hidden(host, own[0], rest[0]))
+        rest += own
+        provenance.append(Provenance(obj.ref, "spec.tcp" if obj.spec.tcp else "spec.tls"))
+        findings.extend(reader.findings)
+    rules = (*_each_name_once(host, by_name, findings), *rest[:1])
+    shaped = (Provenance(rule.ref, rule.field) for rule in rules if rule.ref is not None)
+    return TcpRules(rules, tuple(dict.fromkeys((*shaped, *provenance))), tuple(dict.fromkeys(findings)))
+
+
+def _tls(reader: Reader, rule: Any, index: int, ip: str) -> list[TcpRule]:
+    field = f"spec.tls[{index}]"
+    snis: dict[str, None] = {}
+    for block in rule.match:
+        if _is_mine(reader, block, ip):
+            snis.update(dict.fromkeys(each.lower() for each in block.sni_hosts))
+    return [TcpRule(field, _targets(reader, rule, field), tuple(snis), reader.ref)] if snis else []
+
+
+def _tcp(reader: Reader, rule: Any, index: int, ip: str) -> list[TcpRule]:
+    field = f"spec.tcp[{index}]"
+    if rule.match and not any(_is_mine(reader, block, ip) for block in rule.match):
+        return []
+    return [TcpRule(field, _targets(reader, rule, field), (), reader.ref)]
+
+
+def _is_mine(reader: Reader, block: Any, ip: str) -> bool:
+    if not is_for_me(reader.view, reader.scope, reader.ref, block, reader.port):
+        return False
+    return (
+        not block.destination_subnets or not ip or any(_within(ip, net) for net in block.destination_subnets)
+    )
+
+
+def _within(ip: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(ip) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _targets(reader: Reader, rule: Any, field: str) -> tuple[WeightedTarget, ...]:
+    found = [
+        WeightedTarget(
+            reader.target(each.destination, f"{field}.route[{index}].destination"), each.weight or 1
         )
-    return None
+        for index, each in enumerate(rule.route)
+        if each.weight or len(rule.route) == 1
+    ]
+    return tuple(found)
 
 
-def _port(view: View, destination: Any, host: str, port: int) -> int:
-    if destination.port is not None and destination.port.number:
-        return int(destination.port.number)
-    known = service(view, host)
-    if known is not None and known.port(port) is None and len(known.ports) == 1:
-        return known.ports[0].number
-    return port
+def _each_name_once(host: str, rules: list[TcpRule], findings: list[Finding]) -> tuple[TcpRule, ...]:
+    """The rules with each server name only where it is first: two filter chains can't match one name."""
+    owners: dict[str, TcpRule] = {}
+    kept: list[TcpRule] = []
+    for rule in rules:
+        if len(owners) + len(rule.snis) > MAX_SNIS:
+            message = f"there are more than {MAX_SNIS} server names for {host}; this rule has no effect"
+            findings.append(finding(Code.LIMIT, message, ref=rule.ref, field=rule.field))
+            continue
+        mine = tuple(sni for sni in rule.snis if sni not in owners)
+        taken = next((owners[sni] for sni in rule.snis if sni in owners), None)
+        if taken is not None and taken.ref != rule.ref:
+            findings.append(_hidden(host, rule, taken))
+        owners.update(dict.fromkeys(mine, rule))
+        if mine:
+            kept.append(TcpRule(rule.field, rule.targets, mine, rule.ref))
+    return tuple(kept)
 
 
-def _is_for_me(view: View, block: Any, port: int) -> bool:
-    """Destination networks aren't compared: the address has already named the service."""
-    if block.gateways and MESH not in block.gateways:
-        return False
-    if block.port and block.port != port:
-        return False
-    if block.source_namespace and block.source_namespace != view.proxy("namespace"):
-        return False
-    wanted = labels_of(block.source_labels or ())
-    return not wanted or labels_match(wanted, view.proxy("labels"))
+def _hidden(host: str, rule: TcpRule, older: TcpRule) -> Finding:
+    return finding(
+        Code.HOST_CONFLICT,
+        f"is for {host} too, where {older.field} of {older.ref} is older and takes the same connections",
+        ref=rule.ref,
+        field=rule.field,
+        remedy="write the rules for one host into one VirtualService",
+    )
