@@ -13,6 +13,7 @@ from retia.cli.session import Session
 
 CONTROLLER = "retia.control.main"
 AGENT = "retia.agent.main"
+KEEPER = "retia.agent.keeper"
 
 
 def argv(module: str, arguments: list[str]) -> list[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
 
 from retia.api.client import ClientError
 from retia.api.local import AgentInfo, Done, Info, LocalError, Shutdown, Stop, WorkloadList, Workloads
+from retia.cli import processes
 from retia.cli.errors import CliError
 from retia.cli.session import Session
 from retia.cli.up import memory, talk
@@ -30,6 +35,7 @@ def stop(session: Session, say: Say) -> list[str]:
     stopped = _leftover_workloads(session, left, say)
     if "agent" in left.platform:
         stopped += stop_agent(session, say)
+        stopped += _sweep(session, left, say)
     if "controller" in left.platform:
         stopped += stop_controller(session, say)
     memory.write(session.home, memory.Memory(objects=left.objects))
@@ -76,6 +82,40 @@ def stop_agent(session: Session, say: Say) -> list[str]:
         if pid and not talk.wait_for_end(pid, 30.0):
             raise CliError(f"the agent (process {pid}) does not end; see 'retia logs agent'")
     return ["agent"]
+
+
+def _sweep(session: Session, known: memory.Memory, say: Say) -> list[str]:
+    """Ends the proxies, the worker and the supervisor's programs where the keeper was killed as well: nobody
+    is left to be asked for it.
+
+    The record of a keeper that ended in order is gone. One that lives holds a lock; nothing is done.
+    """
+    record = session.run / "keeper.json"
+    if not record.exists():
+        return []
+    say("ending what a killed agent left behind")
+    groups = _program_groups(record, known)
+    command = processes.argv(processes.KEEPER, ["--sweep", str(session.run)])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=False)
+    if done.returncode:
+        raise CliError(done.stderr.strip() or "what the agent left behind can't be ended")
+    for group in groups:
+        with contextlib.suppress(OSError):
+            (group / "cgroup.kill").write_text("1")
+    return ["agent"]
+
+
+def _program_groups(record: Path, known: memory.Memory) -> list[Path]:
+    """The control groups of the supervisor's programs: beside those of their proxies."""
+    try:
+        specs = [Path(each["spec"]["cgroup"]).parent for each in json.loads(record.read_text())["processes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [
+        px.parent.parent / "wl" / px.name
+        for px in specs
+        if px.parent.name == "px" and unquote(px.name) in known.workloads
+    ]
 
 
 def stop_controller(session: Session, say: Say) -> list[str]:
