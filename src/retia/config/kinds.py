@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from retia.config.schema import (
+    ConfigMap,
     DestinationRule,
     Model,
     PeerAuthentication,
+    Secret,
     Service,
     ServiceEntry,
     VirtualService,
     WorkloadEntry,
+    gateway_api,
 )
+from retia.config.schema.gateway import Gateway as IstioGateway
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
+GATEWAY_API = "gateway.networking.k8s.io"
+GATEWAY_API_X = "gateway.networking.x-k8s.io"
 _ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
 
 
@@ -61,6 +67,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(NETWORKING, "WorkloadEntry", _ISTIO_VERSIONS, WorkloadEntry),
             Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
             Kind("", "Service", ("v1",), Service),
+            Kind(NETWORKING, "Gateway", _ISTIO_VERSIONS, IstioGateway),
+            Kind("", "Secret", ("v1",), Secret, roots=("type", "data", "stringData", "immutable")),
+            Kind("", "ConfigMap", ("v1",), ConfigMap, roots=("data", "binaryData", "immutable")),
+            Kind(GATEWAY_API, "GatewayClass", ("v1", "v1beta1"), gateway_api.GatewayClass, namespaced=False),
+            Kind(GATEWAY_API, "Gateway", ("v1", "v1beta1"), gateway_api.Gateway, qualified=True),
+            Kind(GATEWAY_API, "ListenerSet", ("v1",), gateway_api.ListenerSet),
+            Kind(GATEWAY_API_X, "XListenerSet", ("v1alpha1",), gateway_api.ListenerSet),
+            Kind(GATEWAY_API, "HTTPRoute", ("v1", "v1beta1"), gateway_api.HTTPRoute),
+            Kind(GATEWAY_API, "GRPCRoute", ("v1", "v1alpha2"), gateway_api.GRPCRoute),
+            Kind(GATEWAY_API, "TCPRoute", ("v1", "v1alpha2"), gateway_api.TCPRoute),
+            Kind(GATEWAY_API, "TLSRoute", ("v1", "v1alpha3", "v1alpha2"), gateway_api.TLSRoute),
+            Kind(GATEWAY_API, "UDPRoute", ("v1", "v1alpha2"), gateway_api.UDPRoute),
+            Kind(GATEWAY_API, "ReferenceGrant", ("v1", "v1beta1", "v1alpha2"), gateway_api.ReferenceGrant),
+            Kind(GATEWAY_API, "BackendTLSPolicy", ("v1", "v1alpha3"), gateway_api.BackendTLSPolicy),
         )
     }
 )
@@ -76,24 +96,12 @@ _BY_GROUP = {(kind.group, kind.kind): kind for kind in KINDS.values()}
 
 NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        NETWORKING: ("EnvoyFilter", "Gateway", "ProxyConfig", "Sidecar", "WorkloadGroup"),
+        NETWORKING: ("EnvoyFilter", "ProxyConfig", "Sidecar", "WorkloadGroup"),
         SECURITY: ("AuthorizationPolicy", "RequestAuthentication"),
         "telemetry.istio.io": ("Telemetry",),
         "extensions.istio.io": ("TrafficExtension", "WasmPlugin"),
         "install.istio.io": ("IstioOperator",),
-        "gateway.networking.k8s.io": (
-            "BackendTLSPolicy",
-            "GRPCRoute",
-            "Gateway",
-            "GatewayClass",
-            "HTTPRoute",
-            "ListenerSet",
-            "ReferenceGrant",
-            "TCPRoute",
-            "TLSRoute",
-            "UDPRoute",
-        ),
-        "gateway.networking.x-k8s.io": ("XBackendTrafficPolicy", "XListenerSet", "XMesh"),
+        GATEWAY_API_X: ("XBackend", "XBackendTrafficPolicy", "XMesh"),
         "inference.networking.k8s.io": ("InferencePool",),
     }
 )
@@ -106,7 +114,6 @@ CORE_KINDS = frozenset(
     {
         "Binding",
         "ComponentStatus",
-        "ConfigMap",
         "Endpoints",
         "Event",
         "LimitRange",
@@ -118,7 +125,6 @@ CORE_KINDS = frozenset(
         "PodTemplate",
         "ReplicationController",
         "ResourceQuota",
-        "Secret",
         "ServiceAccount",
     }
 )
@@ -130,7 +136,9 @@ _KUBERNETES_SUFFIX = ".k8s.io"
 
 def is_kubernetes_group(group: str) -> bool:
     """A group of Kubernetes itself other than core (whose kinds are listed); the mesh groups are not."""
-    return group in _KUBERNETES_GROUPS or (group.endswith(_KUBERNETES_SUFFIX) and group not in NOT_YET)
+    return group in _KUBERNETES_GROUPS or (
+        group.endswith(_KUBERNETES_SUFFIX) and group not in NOT_YET and group != GATEWAY_API
+    )
 
 
 def known_groups() -> frozenset[str]:

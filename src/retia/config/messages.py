@@ -71,6 +71,9 @@ def _problems(error: dict[str, Any], model: type[Model]) -> Iterator[Problem]:
     elif kind in ("too_long", "string_too_long"):
         most = context.get("max_length")
         yield Problem(path, f"is too long; at most {most} are allowed", Code.BAD_VALUE)
+    elif kind in ("too_short", "string_too_short"):
+        least = context.get("min_length")
+        yield Problem(path, f"is too short; at least {least} is needed", Code.BAD_VALUE)
     else:
         rule = _TYPES.get(kind, f"right ({error['msg']})")
         yield Problem(path, f"is {show(value)}; it must be {rule}", Code.WRONG_TYPE)

@@ -50,6 +50,28 @@ _TYPES = {
     "Base64": "base64",
     "LabelMap": "labels",
     "SelectorMap": "labels",
+    "str": "text",
+    "tuple": "list",
+    "Hostname": "host name, *. allowed",
+    "PreciseHostname": "host name",
+    "Group": "group of an API",
+    "KindName": "kind",
+    "ObjectName": "object's name",
+    "Namespace": "namespace",
+    "SectionName": "name",
+    "ControllerName": "domain and path",
+    "HeaderName": "header name",
+    "ProtocolName": "protocol",
+    "PathText": "path",
+    "Origin": "origin",
+    "Options": "map of text to text",
+    "AnnotationKey": "text",
+    "AnnotationValue": "text",
+    "LabelKey": "text",
+    "LabelValue": "text",
+    "Weight": "whole number, 0 to 1000000",
+    "GatewayDuration": "duration such as 10s",
+    "_Text": "text",
 }
 
 _HEAD = """# Configuration
@@ -138,7 +160,15 @@ def _fields(model: type[Model], prefix: str, kind: str, seen: dict[type[Model], 
 
 
 def _source(model: type[Model]) -> dict[str, tuple[str, str]]:
-    """Each field's annotation and docstring, as the model's source has them."""
+    """Each field's annotation and docstring, as the model's source and those of its parents have them."""
+    found: dict[str, tuple[str, str]] = {}
+    for parent in reversed(model.__mro__):
+        if issubclass(parent, Model) and parent is not Model:
+            found |= _written(parent)
+    return found
+
+
+def _written(model: type[Model]) -> dict[str, tuple[str, str]]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(definition, ast.ClassDef)
     found: dict[str, tuple[str, str]] = {}

@@ -75,23 +75,38 @@ _ENDPOINT = (
     Limit("locality", "endpoints of all localities are used alike", None, Code.NO_EFFECT_FIELD),
 )
 _TRAFFIC_POLICY = (
-    Limit("loadBalancer.localityLbSetting", ""),
-    Limit("loadBalancer.zoneAwareLbSetting", ""),
+    Limit("loadBalancer.zoneAwareLbSetting", "use localityLbSetting"),
     Limit("loadBalancer.consistentHash.minimumRingSize", "use ringHash", None, Code.DEPRECATED_FIELD),
+    Limit("loadBalancer.warmupDurationSecs", "use warmup", None, Code.DEPRECATED_FIELD),
     Limit("loadBalancer.simple", "use LEAST_REQUEST", _not_among("LEAST_CONN"), Code.DEPRECATED_FIELD),
     Limit("outlierDetection.consecutiveErrors", "use consecutiveGatewayErrors or consecutive5xxErrors"),
-    Limit("outlierDetection.outlierDetectionHttpErrorCodes", "all 5xx answers count"),
-    Limit("connectionPool.tcp.idleTimeout", "idle connections of opaque TCP end after 1h"),
-    Limit("connectionPool.tcp.maxConnectionDuration", "connections last as long as they are used"),
-    Limit("tls.caCrl", "revoked certificates are not looked up"),
-    Limit("tls.credentialName", "name files instead (clientCertificate, privateKey, caCertificates)"),
 )
-_POLICY_ONLY = (
-    Limit("tunnel", ""),
-    Limit("proxyProtocol", ""),
-    Limit("retryBudget", ""),
-)
+_POLICY_ONLY = (Limit("retryBudget.budgetInterval", "retries are compared with the requests of the moment"),)
 
+_DEFAULTS = "no gateway of this mesh takes routes by default; name it in parentRefs"
+_SCOPE = Limit("useDefaultGateways", _DEFAULTS, _not_among("All"))
+_AUTH = "authorization of another service is not asked for"
+_GATEWAY_API: Mapping[str, tuple[Limit, ...]] = {
+    "GatewayClass": (),
+    "Gateway.gateway.networking.k8s.io": (
+        Limit("defaultScope", _DEFAULTS, _not_among("All")),
+        Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),
+        Limit("tls.backend.clientCertificateRef", "gateways show backends the mesh's own certificate"),
+    ),
+    "ListenerSet": (Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),),
+    "XListenerSet": (Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),),
+    "HTTPRoute": (
+        _SCOPE,
+        Limit("rules[].filters[].externalAuth", _AUTH),
+        Limit("rules[].backendRefs[].filters[].externalAuth", _AUTH),
+    ),
+    "GRPCRoute": (_SCOPE,),
+    "TCPRoute": (_SCOPE,),
+    "TLSRoute": (_SCOPE,),
+    "UDPRoute": (Limit("rules", "UDP is not carried"),),
+    "ReferenceGrant": (),
+    "BackendTLSPolicy": (),
+}
 
 LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
@@ -124,6 +139,13 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         ),
         "WorkloadEntry": _ENDPOINT,
         "PeerAuthentication": (),
+        "Gateway": (
+            Limit("servers[].port.targetPort", "Istio's is without effect too", None, Code.DEPRECATED_FIELD),
+            Limit("servers[].defaultEndpoint", "Istio's is without effect too; write a VirtualService"),
+        ),
+        "Secret": (),
+        "ConfigMap": (),
+        **_GATEWAY_API,
         "Service": (
             Limit("type", "use a ServiceEntry with resolution DNS", _not_among("ExternalName")),
             Limit("ports[].targetPort", "a name here; give the number", _no_text),

@@ -106,8 +106,7 @@ def test_what_is_no_object_of_a_known_kind(text: str, said: str) -> None:
         ("security.istio.io/v1", "RequestAuthentication"),
         ("telemetry.istio.io/v1", "Telemetry"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin"),
-        ("gateway.networking.k8s.io/v1", "HTTPRoute"),
-        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("gateway.networking.x-k8s.io/v1alpha1", "XMesh"),
         ("retia.dev/v1alpha1", "Anything"),
     ],
 )
@@ -121,7 +120,7 @@ def test_mesh_kinds_to_come_are_errors(version: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("version", "kind"),
     [
-        ("v1", "ConfigMap"),
+        ("v1", "Node"),
         ("v1", "ServiceAccount"),
         ("apps/v1", "Deployment"),
         ("rbac.authorization.k8s.io/v1", "Role"),

@@ -5,20 +5,26 @@ hashable: lists are tuples, maps are sorted tuples of pairs, durations are secon
 """
 
 from retia.config.schema.base import FrozenMap, Model, Problem, ProblemsError
+from retia.config.schema.config_map import ConfigMap
 from retia.config.schema.destination_rule import DestinationRule
+from retia.config.schema.gateway import Gateway
 from retia.config.schema.peer_authentication import PeerAuthentication
+from retia.config.schema.secret import Secret
 from retia.config.schema.service import Service
 from retia.config.schema.service_entry import ServiceEntry
 from retia.config.schema.virtual_service import VirtualService
 from retia.config.schema.workload_entry import WorkloadEntry
 
 __all__ = [
+    "ConfigMap",
     "DestinationRule",
     "FrozenMap",
+    "Gateway",
     "Model",
     "PeerAuthentication",
     "Problem",
     "ProblemsError",
+    "Secret",
     "Service",
     "ServiceEntry",
     "VirtualService",
