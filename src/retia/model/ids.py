@@ -66,3 +66,22 @@ def wildcards_of(host: str) -> tuple[str, ...]:
     start = 0 if host.startswith("*.") else 1
     covering = [f"*.{'.'.join(labels[i:])}" for i in range(start, len(labels))]
     return (*(c for c in covering if c != host), *(("*",) if host != "*" else ()))
+
+
+MESH_GATEWAY = "mesh"
+"""The reserved name of the gateway that all sidecars are."""
+
+
+def gateway_name(written: str, namespace: str) -> str:
+    """A gateway as objects of ``namespace`` name it, as ``namespace/name``.
+
+    ``ingress`` and ``./ingress`` are of the object's own namespace; ``ingress.infra`` and
+    ``ingress.infra.svc.cluster.local`` are old spellings of ``infra/ingress``.
+    """
+    if written == MESH_GATEWAY:
+        return MESH_GATEWAY
+    if "/" in written:
+        where, _, name = written.partition("/")
+        return f"{namespace if where == '.' else where}/{name}"
+    name, dot, rest = written.partition(".")
+    return f"{rest.partition('.')[0]}/{name}" if dot else f"{namespace}/{name}"

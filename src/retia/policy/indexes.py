@@ -9,7 +9,11 @@ index               key                             objects
 ==================  ==============================  ===================================================
 ``vs-host``         host or wildcard                VirtualServices that name it
 ``dr-host``         host or wildcard                DestinationRules for it
+``vs-gateway``      ``namespace/name``               VirtualServices that are bound to that Gateway
+``gateway``         ``label=value``, or empty       Gateways whose selector begins with that label
 ``pa-namespace``    namespace                       PeerAuthentications in it
+``rollout-host``    host                            Rollouts of it
+``lanes``           nothing                         all TrafficLanes
 ``uses``            a feature (``faults``)          whether any object asks for it; the value is ``("any",)``
                                                     so that a second such object changes nothing
 ==================  ==============================  ===================================================
@@ -20,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from retia.model.ids import qualify
+from retia.model.ids import MESH_GATEWAY, gateway_name, qualify
 from retia.model.mesh import MeshSettings
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
@@ -58,8 +62,15 @@ def entries(obj: ConfigObject, settings: MeshSettings) -> frozenset[Entry]:
 def _virtual_service(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
     for host in obj.spec.hosts:
         yield "vs-host", qualify(host, obj.ref.namespace, settings.dns_suffix)
+    for written in obj.spec.gateways:
+        if written != MESH_GATEWAY:
+            yield "vs-gateway", gateway_name(written, obj.ref.namespace)
     if any(rule.fault is not None for rule in obj.spec.http):
         yield "uses", "faults"
+
+
+def _gateway(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "gateway", "=".join(obj.spec.selector[0]) if obj.spec.selector else ""
 
 
 def _destination_rule(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
@@ -70,11 +81,26 @@ def _peer_authentication(obj: ConfigObject, _settings: MeshSettings) -> Iterator
     yield "pa-namespace", obj.ref.namespace
 
 
+def _rollout(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
+    yield "rollout-host", qualify(obj.spec.service, obj.ref.namespace, settings.dns_suffix)
+    yield "uses", "rollouts"
+
+
+def _traffic_lane(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "lanes", ""
+    yield "uses", "lanes"
+    if obj.spec.entry is not None and obj.spec.match:
+        yield "uses", "lane-entries"
+
+
 INDEXERS: Mapping[str, Indexer] = MappingProxyType(
     {
         "VirtualService": _virtual_service,
         "DestinationRule": _destination_rule,
+        "Gateway": _gateway,
         "PeerAuthentication": _peer_authentication,
+        "Rollout": _rollout,
+        "TrafficLane": _traffic_lane,
     }
 )
 """By kind."""

@@ -5,15 +5,17 @@ Values never leave a model by accident: they are bytes of a type that prints as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from retia.config.codes import Code
 from retia.config.schema.base import FrozenMap, Model, Problem
-from retia.config.schema.types import Base64, Flag, Text
+from retia.config.schema.types import Flag, Text
 
 TLS_TYPE = "kubernetes.io/tls"
 REDACTED = "[redacted]"
@@ -47,32 +49,41 @@ class Private:
         return hash(self._value)
 
 
-class _FromBase64:
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            _private,
-            handler.generate_schema(Base64),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda _: REDACTED),
+class _Reads:
+    """Reads a value by a function whose errors don't tell the value."""
+
+    def __init__(self, read: Callable[[Any], Private]) -> None:
+        self._read = read
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._read, serialization=core_schema.plain_serializer_function_ser_schema(lambda _: REDACTED)
         )
 
-
-class _FromText:
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            _private,
-            handler.generate_schema(Text),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda _: REDACTED),
-        )
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        return {"type": "string"}
 
 
-def _private(value: bytes | str) -> Private:
-    return Private(value.encode() if isinstance(value, str) else value)
+def _from_text(value: Any) -> Private:
+    if isinstance(value, Private):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("is no text; put it in quotes")
+    if value == REDACTED:
+        raise ValueError("is what is shown in place of a secret value; give the value itself")
+    return Private(value.encode())
 
 
-PrivateBase64 = Annotated[Private, _FromBase64]
-PrivateText = Annotated[Private, _FromText]
+def _from_base64(value: Any) -> Private:
+    text = _from_text(value)
+    try:
+        return text if text is value else Private(base64.b64decode(text.reveal(), validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64, as values in data are; use stringData for text") from None
+
+
+PrivateBase64 = Annotated[Private, _Reads(_from_base64)]
+PrivateText = Annotated[Private, _Reads(_from_text)]
 
 
 class Secret(Model):
@@ -94,3 +105,23 @@ class Secret(Model):
         """The value of the first of ``keys`` that there is; an empty value counts as none."""
         found = {**dict(self.data), **dict(self.string_data)}
         return next((found[key] for key in keys if key in found and found[key].reveal()), None)
+
+
+def redacted(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's document as it may be shown: of a ``Secret`` no value, nor a copy of it in an annotation."""
+    shown = dict(document)
+    if document.get("kind") != "Secret" or document.get("apiVersion") != "v1":
+        return shown
+    for key in ("data", "stringData"):
+        values = document.get(key)
+        if values is not None:
+            shown[key] = dict.fromkeys(values, REDACTED) if isinstance(values, Mapping) else REDACTED
+    metadata = document.get("metadata")
+    if isinstance(metadata, Mapping) and isinstance(metadata.get("annotations"), Mapping):
+        kept = {k: v for k, v in metadata["annotations"].items() if k != _LAST_APPLIED}
+        shown["metadata"] = {**metadata, "annotations": kept}
+    return shown
+
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where kubectl keeps the whole document."""
