@@ -12,7 +12,7 @@ from typing import Any
 
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from retia.translate import pb
+from retia.translate import local_replies, pb
 from retia.translate.http_filters import HttpFilter
 
 HCM = "envoy.filters.network.http_connection_manager"
@@ -36,6 +36,7 @@ def new_manager(stat_prefix: str) -> Any:
     manager.upgrade_configs.add().upgrade_type = "websocket"
     # Over HTTP/2 an upgrade is an extended CONNECT (RFC 8441).
     manager.http2_protocol_options.allow_connect = True
+    local_replies.put(manager)
     return manager
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from retia.analysis import reference
 from retia.analysis.catalogue import CATALOGUE
 from retia.config.codes import Code
+from retia.config.replies import REPLIES
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,6 +19,11 @@ def test_every_code_has_an_entry() -> None:
 
 def test_codes_have_their_grammar() -> None:
     assert all(re.fullmatch(r"RT\d{4}", code) for code in CATALOGUE)
+
+
+def test_a_code_means_one_thing() -> None:
+    assert not set(CATALOGUE) & set(REPLIES)
+    assert all(re.fullmatch(r"RT5\d{3}", code) for code in REPLIES)
 
 
 def test_entries_are_sentences() -> None:
@@ -33,7 +39,7 @@ def test_codes_written_in_the_sources_are_known() -> None:
         for path in (ROOT / "src" / "retia").rglob("*.py")
         for code in re.findall(r'"(RT\d{4})"', path.read_text())
     }
-    assert written <= set(CATALOGUE)
+    assert written <= set(CATALOGUE) | set(REPLIES)
 
 
 def test_the_page_is_fresh() -> None:

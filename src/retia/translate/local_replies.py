@@ -1,0 +1,74 @@
+"""What a proxy adds to the responses that it makes itself, and to no other: why it did.
+
+``Proxy-Status`` (RFC 9209) comes from Envoy, by its response flags; ``retia-code`` from a mapper for each
+code of :mod:`retia.config.replies`. A mapper is looked at when a local reply is made, so that responses of
+services cost nothing. Some filters set no flag, or after the mappers were asked (a local rate limit), and
+the reasons for which a connection fails share one flag; those are told apart by the response code details,
+with a condition in CEL. A redirect or a direct response that a rule asks for has neither and stays as it is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+
+from retia.config.replies import HEADER, REPLIES, Reply
+from retia.translate import pb
+
+_CEL = "envoy.access_loggers.extension_filters.cel"
+_REPLACE = 2
+"""``HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD``."""
+
+
+def put(manager: Any, *, details: bool = True) -> None:
+    """Give a connection manager the headers of its local replies. ``details``: with what Envoy knows of the
+    failure, addresses inside the mesh among it; without for those who are not of the mesh."""
+    manager.MergeFromString(_settings(details))
+
+
+@cache
+def _settings(details: bool) -> bytes:
+    """The same for every connection manager, so it is made once."""
+    manager = http_connection_manager_pb2.HttpConnectionManager()
+    manager.proxy_status_config.use_node_id = details
+    if not details:
+        manager.proxy_status_config.literal_proxy_name = "retia"
+        manager.proxy_status_config.remove_details = True
+    for reply in REPLIES.values():
+        _add_mapper(manager.local_reply_config, reply)
+    return pb.dump(manager)
+
+
+def _add_mapper(config: Any, reply: Reply) -> None:
+    if reply.flags and not reply.within:
+        mapper = config.mappers.add()
+        mapper.filter.response_flag_filter.flags.extend(reply.flags)
+        _add_header(mapper, HEADER, reply.code)
+    if reply.within:
+        _add_by_details(config, reply, [f"response.code_details.contains('{word}')" for word in reply.within])
+    if reply.details:
+        mapper = _add_by_details(
+            config, reply, [f"response.code_details.startsWith('{start}')" for start in reply.details]
+        )
+        if reply.error:
+            _add_header(mapper, "proxy-status", f'retia; error={reply.error}; details="{reply.code}"')
+
+
+def _add_by_details(config: Any, reply: Reply, conditions: list[str]) -> Any:
+    mapper = config.mappers.add()
+    expression = cel_pb2.ExpressionFilter()
+    expression.expression = " || ".join(conditions)
+    mapper.filter.extension_filter.name = _CEL
+    pb.pack(mapper.filter.extension_filter.typed_config, expression)
+    _add_header(mapper, HEADER, reply.code)
+    return mapper
+
+
+def _add_header(mapper: Any, key: str, value: str) -> None:
+    option = mapper.headers_to_add.add()
+    option.header.key = key
+    option.header.value = value
+    option.append_action = _REPLACE
