@@ -99,6 +99,7 @@ def proxy_of(message: Message, workload: Workload | None, host: Message, trust_d
         trust_domain=trust_domain,
         gateway_address=host.advertise_address,
         gateway_port=host.gateway_port,
+        locality=workload.locality,
     )
 
 

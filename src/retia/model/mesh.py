@@ -331,8 +331,8 @@ class MeshSettings:
     """Retries under way to one destination, as a share of its requests under way, where no rule sets a limit
     of its own. 0: no limit."""
     retry_budget_minimum: int = 50
-    """So many retries at once are allowed whatever the share is: a restart in a small mesh isn't noticed, and a
-    storm in a big one is stopped. Arbitrary."""
+    """So many retries at once are allowed whatever the share is: in a small mesh a restart isn't noticed, and
+    in a big one a storm is stopped. Arbitrary."""
     locality: LocalityRules = LocalityRules()
     upgrade_to_http2: bool = False
     """HTTP/1 destinations are spoken to with HTTP/2 (``h2UpgradePolicy``)."""

@@ -13,6 +13,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
+from retia.policy.traffic import TrafficPolicy
 from retia.translate import pb
 from retia.translate.http_filters import ON_DEMAND_TIMEOUT_S
 from retia.translate.names import BLACK_HOLE
@@ -78,9 +79,14 @@ def add_tcp(chain: Any, stat_prefix: str, cluster: str, *, on_demand: bool) -> N
     _add_proxy(chain, proxy)
 
 
-def add_weighted_tcp(chain: Any, stat_prefix: str, shares: Mapping[str, int]) -> None:
-    """Bytes to one of several clusters, a connection at a time, by their weights."""
+def add_weighted_tcp(
+    chain: Any, stat_prefix: str, shares: Mapping[str, int], policy: TrafficPolicy | None = None
+) -> None:
+    """Bytes to one of several clusters, a connection at a time, by their weights. ``policy``: the times and
+    the tunnel that a rule gives connections."""
     proxy = _tcp_proxy(stat_prefix, on_demand=True)
+    if policy is not None:
+        _put_connection_rules(proxy, policy)
     if len(shares) == 1:
         proxy.cluster = next(iter(shares))
     else:
@@ -99,6 +105,17 @@ def _tcp_proxy(stat_prefix: str, *, on_demand: bool) -> Any:
         pb.duration(proxy.on_demand.timeout, ON_DEMAND_TIMEOUT_S)
         proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
     return proxy
+
+
+def _put_connection_rules(proxy: Any, policy: TrafficPolicy) -> None:
+    if policy.tcp.idle_timeout_s is not None:
+        pb.duration(proxy.idle_timeout, policy.tcp.idle_timeout_s)
+    if policy.tcp.max_connection_duration_s is not None:
+        pb.duration(proxy.max_downstream_connection_duration, policy.tcp.max_connection_duration_s)
+    if policy.tunnel is not None:
+        host = f"[{policy.tunnel.host}]" if ":" in policy.tunnel.host else policy.tunnel.host
+        proxy.tunneling_config.hostname = f"{host}:{policy.tunnel.port}"
+        proxy.tunneling_config.use_post = policy.tunnel.post
 
 
 def _add_proxy(chain: Any, proxy: Any) -> None:

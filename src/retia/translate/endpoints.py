@@ -6,15 +6,25 @@ from typing import Any
 
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from retia.model.mesh import Wire, labels_match
+from retia.model.mesh import Wire
 from retia.model.resource import Built
 from retia.model.snapshot import View
+from retia.policy.lanes import selects
 from retia.policy.registry import endpoints, service
-from retia.policy.traffic import Dial, dials, endpoint_dial, pinned_endpoint, traffic_policy
+from retia.policy.traffic import (
+    Dial,
+    DialGroup,
+    dial_groups,
+    endpoint_dial,
+    pinned_endpoint,
+    traffic_policy,
+)
+from retia.policy.traffic.locality import parts
 from retia.translate import pb
 from retia.translate.names import ByServerName, ClusterName, Outbound, Pinned
 from retia.translate.sources import service_provenance
 
+UNIX = "unix://"
 MATCH_METADATA = "envoy.transport_socket_match"
 
 
@@ -22,7 +32,7 @@ def build_endpoints(view: View, name: ClusterName) -> Built:
     """The addresses of a destination; no message where it doesn't exist."""
     match name:
         case Outbound():
-            found = dials(view, name.host, name.port, name.subset)
+            found = dial_groups(view, name.host, name.port, name.subset)
         case Pinned():
             found = _pinned(view, name)
         case ByServerName():
@@ -34,35 +44,55 @@ def build_endpoints(view: View, name: ClusterName) -> Built:
         return Built(str(name), None)
     assignment = endpoint_pb2.ClusterLoadAssignment()
     assignment.cluster_name = str(name)
-    if found:
-        _put(assignment, found)
+    put_groups(assignment, found)
     return Built(str(name), pb.dump(assignment), provenance=service_provenance(known))
 
 
-def _put(assignment: Any, found: tuple[Dial, ...]) -> None:
-    """One group for all localities: how near an endpoint is doesn't count yet."""
-    weighted = any(dial.weight != 1 for dial in found)
-    add = assignment.endpoints.add().lb_endpoints.add
-    for dial in found:
-        target = add()
-        socket = target.endpoint.address.socket_address
-        socket.address = dial.address
-        socket.port_value = dial.port
+def put_groups(assignment: Any, groups: tuple[DialGroup, ...]) -> None:
+    """Fill a ``ClusterLoadAssignment``."""
+    for group in groups:
+        if group.dials:
+            _put_group(assignment.endpoints.add(), group)
+
+
+def _put_group(target: Any, group: DialGroup) -> None:
+    if group.priority:
+        target.priority = group.priority
+    if group.weight:
+        target.load_balancing_weight.value = group.weight
+    if group.locality:
+        region, zone, subzone = parts(group.locality)
+        target.locality.region, target.locality.zone, target.locality.sub_zone = region, zone, subzone
+    weighted = any(dial.weight != 1 for dial in group.dials)
+    add = target.lb_endpoints.add
+    for dial in group.dials:
+        endpoint = add()
+        put_address(endpoint.endpoint.address, dial.address, dial.port)
         if weighted:
-            target.load_balancing_weight.value = dial.weight
+            endpoint.load_balancing_weight.value = dial.weight
         if dial.plain:
-            target.metadata.filter_metadata[MATCH_METADATA].fields["wire"].string_value = "plain"
+            endpoint.metadata.filter_metadata[MATCH_METADATA].fields["wire"].string_value = "plain"
 
 
-def _pinned(view: View, name: Pinned) -> tuple[Dial, ...] | None:
+def put_address(target: Any, address: str, port: int) -> None:
+    """Fill an ``Address``: an IP address, a host name, or a unix socket, which has no port."""
+    if address.startswith(UNIX):
+        target.pipe.path = address.removeprefix(UNIX)
+        return
+    socket = target.socket_address
+    socket.address = address
+    socket.port_value = port
+
+
+def _pinned(view: View, name: Pinned) -> tuple[DialGroup, ...] | None:
     endpoint = view.query(pinned_endpoint, (name.host, name.service_port, name.address))
     policy = view.query(traffic_policy, (name.host, name.service_port, ""))
     if endpoint is None or policy is None:
         return None
-    return (endpoint_dial(view, endpoint, policy.tls),)
+    return (DialGroup((endpoint_dial(view, endpoint, policy.tls),)),)
 
 
-def _local(view: View, name: ByServerName) -> tuple[Dial, ...] | None:
+def _local(view: View, name: ByServerName) -> tuple[DialGroup, ...]:
     """At a host gateway: the instances of this host, by their published addresses.
 
     A subset that only the callers' namespaces define has no labels here; all local instances then stand
@@ -71,13 +101,14 @@ def _local(view: View, name: ByServerName) -> tuple[Dial, ...] | None:
     policy = view.query(traffic_policy, (name.host, name.port, name.subset))
     labels = policy.labels if policy is not None else ()
     here = view.proxy("host")
-    return tuple(
+    found = tuple(
         sorted(
             Dial(e.address, e.port, False, e.weight)
             for e in endpoints(view, name.host)
             if e.service_port == name.port
             and e.host == here
             and e.wire is Wire.MTLS
-            and labels_match(labels, e.labels)
+            and selects(labels, e.labels)
         )
     )
+    return (DialGroup(found),)

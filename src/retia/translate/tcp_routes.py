@@ -9,6 +9,7 @@ for. A single rule with one destination needs no listener: the cluster is that d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -20,6 +21,7 @@ from retia.model.snapshot import View
 from retia.policy.registry import Destination, mesh, resolve_address, service
 from retia.policy.routing.forms import Target, TcpRule, TcpRules, WeightedTarget
 from retia.policy.routing.tcp import tcp_rules
+from retia.policy.traffic import TrafficPolicy, traffic_policy
 from retia.translate import pb
 from retia.translate.chains import add_inspectors, add_weighted_tcp
 from retia.translate.names import BLACK_HOLE, Opaque, Outbound, TcpDial
@@ -42,6 +44,25 @@ def sole_target(rules: TcpRules) -> Target | None:
 def needs_listener(rules: TcpRules) -> bool:
     """Whether a single cluster can't say it."""
     return any(rule.snis or len(rule.targets) != 1 for rule in rules.rules)
+
+
+def rules_connections(view: View, target: Target) -> bool:
+    """Whether a DestinationRule says something of its connections that only a proxy of their own can do: how
+    long they last, or that they are tunnelled."""
+    return connection_policy(view, (target,)) is not None
+
+
+def connection_policy(view: View, targets: Iterable[Target]) -> TrafficPolicy | None:
+    """The policy of the first target that has one which a proxy of bytes must obey."""
+    for target in targets:
+        policy = view.query(traffic_policy, (target.host, target.port, target.subset))
+        if policy is None:
+            continue
+        tcp = policy.tcp
+        timed = tcp.idle_timeout_s is not None or tcp.max_connection_duration_s is not None
+        if timed or policy.tunnel is not None:
+            return policy
+    return None
 
 
 def through_listener(view: View, name: TcpDial, rules: TcpRules) -> Built:
@@ -72,7 +93,8 @@ def dialled_listener(view: View, name: str, dialled: TcpDial) -> Built:
     if found is None or found.pinned:
         return Built(name, None)
     rules = rules_at(view, found.host, found.port, dialled.ip)
-    if not needs_listener(rules):
+    only = sole_target(rules) or Target(found.host, found.port)
+    if not needs_listener(rules) and not rules_connections(view, only):
         return Built(name, None)
     listener = listener_pb2.Listener()
     listener.name = name
@@ -113,7 +135,8 @@ def _add_targets(view: View, chain: Any, stat_prefix: str, targets: tuple[Weight
     for each in targets:
         cluster = _cluster(view, each.target)
         shares[cluster] = shares.get(cluster, 0) + each.weight
-    add_weighted_tcp(chain, stat_prefix, shares or {BLACK_HOLE: 1})
+    policy = connection_policy(view, (each.target for each in targets))
+    add_weighted_tcp(chain, stat_prefix, shares or {BLACK_HOLE: 1}, policy)
     return set(shares)
 
 

@@ -10,7 +10,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from retia.model.resource import Name, TypeUrl
-from retia.translate.clusters import HTTP_OPTIONS
+from retia.translate.upstream import HTTP_OPTIONS
 from tests.support.world import World, fqdn, outbound
 
 Cluster = cluster_pb2.Cluster

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from retia.model.finding import Finding
 from retia.model.ids import SpiffeId
-from retia.model.mesh import Labels
+from retia.model.mesh import Labels, LocalityRules
 from retia.model.resource import Provenance
 
 
@@ -52,6 +52,8 @@ class Balancing:
     """How long a new endpoint's share grows; 0: it gets its full share at once."""
     warmup_minimum_percent: float = 10.0
     warmup_aggression: float = 1.0
+    locality: LocalityRules | None = None
+    """``None``: the mesh's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class TcpPool:
     max_connections: int | None = None
     connect_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    """0: none."""
     max_connection_duration_s: float | None = None
     keepalive: tuple[int | None, int | None, int | None] | None = None
     """Probes, time in seconds, interval in seconds; ``None``: the kernel's defaults."""
@@ -72,7 +75,8 @@ class HttpPool:
     max_retries: int | None = None
     idle_timeout_s: float | None = None
     max_concurrent_streams: int | None = None
-    upgrade_to_http2: bool = False
+    upgrade_to_http2: bool | None = None
+    """``None``: as the mesh says."""
     use_client_protocol: bool = False
     ping: tuple[float, float] | None = None
     """HTTP/2 pings: interval and timeout in seconds."""
@@ -89,6 +93,8 @@ class Outlier:
     base_ejection_s: float | None = None
     max_ejection_percent: int | None = None
     min_health_percent: int = 0
+    error_codes: tuple[int, ...] = ()
+    """The statuses that count as errors; none: 500 to 599."""
 
 
 class TlsMode(StrEnum):
@@ -108,6 +114,35 @@ class Tls:
     key_file: str = ""
     names: tuple[str, ...] = ()
     skip_verify: bool = False
+    crl_file: str = ""
+    credential: str = ""
+    """The name of a Secret that holds key, certificate and authority, in place of files."""
+    selected: bool = False
+    """The rule chooses its clients by label: sidecars may use its Secret as well as gateways."""
+
+
+class ProxyHeader(StrEnum):
+    """The version of the PROXY header that a connection begins with."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """``percent`` of the requests under way; at least ``minimum`` retries at once are allowed."""
+
+    percent: float = 20.0
+    minimum: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Connections go to the destination inside an HTTP ``CONNECT`` (or ``POST``) for another host."""
+
+    host: str
+    port: int
+    post: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +155,10 @@ class TrafficPolicy:
     http: HttpPool = HttpPool()
     outlier: Outlier | None = None
     tls: Tls | None = None
+    proxy_header: ProxyHeader | None = None
+    tunnel: Tunnel | None = None
+    retry_budget: RetryBudget | None = None
+    """``None``: the mesh's, where no ``maxRetries`` is given."""
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
 

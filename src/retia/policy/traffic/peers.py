@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retia.model.mesh import Endpoint, Labels, Wire, labels_match
+from retia.model.mesh import Endpoint, Labels, Wire
 from retia.model.snapshot import View
 from retia.policy.authn import Inbound, namespace_has_policies, port_mode
+from retia.policy.lanes import selects
 from retia.policy.registry import endpoints, identities
 from retia.policy.traffic.forms import Peers, Tls, TlsMode
+from retia.policy.traffic.locality import Near, dense, near
 from retia.policy.traffic.resolve import traffic_policy
 
 
@@ -22,14 +24,33 @@ class Dial:
     """One address to connect to. ``plain``: without the mesh's TLS."""
 
     address: str
+    """An IP address, a host name, or ``unix://`` and a path."""
     port: int
     plain: bool = False
     weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DialGroup:
+    """Addresses that are used alike."""
+
+    dials: tuple[Dial, ...]
     locality: str = ""
+    priority: int = 0
+    """0: used first."""
+    weight: int = 0
+    """Its share among the groups of its priority; 0: none of them has one."""
 
 
 def dials(view: View, host: str, port: int, subset: str) -> tuple[Dial, ...] | None:
-    """The addresses behind a destination for this proxy, sorted; ``None``: there is no such subset.
+    """All addresses behind a destination; ``None``: there is no such subset."""
+    found = dial_groups(view, host, port, subset)
+    return None if found is None else tuple(sorted(dial for group in found for dial in group.dials))
+
+
+def dial_groups(view: View, host: str, port: int, subset: str) -> tuple[DialGroup, ...] | None:
+    """The addresses behind a destination for this proxy, the nearest first, each group's sorted; ``None``:
+    there is no such subset.
 
     Endpoints behind one gateway of another host are one address that weighs as much as all of them.
     """
@@ -37,17 +58,48 @@ def dials(view: View, host: str, port: int, subset: str) -> tuple[Dial, ...] | N
     if policy is None:
         return None
     wires = _Wires(view, policy.tls)
-    single: list[Dial] = []
-    grouped: dict[tuple[str, int, str], int] = {}
+    distance = near(view, host, policy)
+    single: dict[tuple[int, str], list[Dial]] = {}
+    grouped: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
     for endpoint in _selected(endpoints(view, host), port, policy.labels):
         dial = wires.dial(endpoint)
+        place = _place(distance, endpoint)
+        mine = single.setdefault(place, [])
         if wires.behind_gateway(endpoint):
-            key = (dial.address, dial.port, dial.locality)
-            grouped[key] = grouped.get(key, 0) + dial.weight
+            weights = grouped.setdefault(place, {})
+            key = (dial.address, dial.port)
+            weights[key] = weights.get(key, 0) + dial.weight
         else:
-            single.append(dial)
-    together = [Dial(address, at, False, weight, place) for (address, at, place), weight in grouped.items()]
-    return tuple(sorted(single + together))
+            mine.append(dial)
+    for place, weights in grouped.items():
+        single[place] += [Dial(address, at, False, weight) for (address, at), weight in weights.items()]
+    return _arranged(single, distance)
+
+
+def _place(distance: Near | None, endpoint: Endpoint) -> tuple[int, str]:
+    """An endpoint's priority and locality; one place for all where nobody asks how near they are."""
+    if distance is None:
+        return 0, ""
+    priority = distance.priority(endpoint.locality, endpoint.labels, endpoint.host)
+    return priority, endpoint.locality
+
+
+def _arranged(found: dict[tuple[int, str], list[Dial]], distance: Near | None) -> tuple[DialGroup, ...]:
+    if distance is None:
+        return tuple(DialGroup(tuple(sorted(group))) for group in found.values())
+    order = dense(priority for priority, _ in found)
+    weights = {place: sum(dial.weight for dial in group) for place, group in found.items()}
+    shares = distance.share({locality: weight for (_, locality), weight in weights.items()})
+    return tuple(
+        DialGroup(
+            tuple(sorted(found[priority, locality])),
+            locality,
+            order[priority],
+            weights[priority, locality] if shares is None else shares[locality],
+        )
+        for priority, locality in sorted(found)
+        if shares is None or shares.get(locality)
+    )
 
 
 def endpoint_dial(view: View, endpoint: Endpoint, tls: Tls | None) -> Dial:
@@ -107,9 +159,7 @@ def pinned_endpoint(view: View, key: tuple[str, int, str]) -> Endpoint | None:
 
 
 def _selected(candidates: tuple[Endpoint, ...], port: int, labels: Labels) -> list[Endpoint]:
-    return [
-        e for e in candidates if e.service_port == port and (not labels or labels_match(labels, e.labels))
-    ]
+    return [e for e in candidates if e.service_port == port and selects(labels, e.labels)]
 
 
 class _Wires:
@@ -123,12 +173,12 @@ class _Wires:
     def dial(self, endpoint: Endpoint) -> Dial:
         if self.is_plain(endpoint):
             at = endpoint.port if endpoint.wire is Wire.PLAIN else endpoint.app_port or endpoint.service_port
-            return Dial(endpoint.address, at, True, endpoint.weight, endpoint.locality)
+            return Dial(endpoint.address, at, True, endpoint.weight)
         if self.behind_gateway(endpoint):
             address, at = endpoint.gateway_address, endpoint.gateway_port
         else:
             address, at = endpoint.address, endpoint.port
-        return Dial(address, at, False, endpoint.weight, endpoint.locality)
+        return Dial(address, at, False, endpoint.weight)
 
     def is_plain(self, endpoint: Endpoint) -> bool:
         """Whether the mesh's TLS is not used towards an endpoint."""

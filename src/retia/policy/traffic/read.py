@@ -11,7 +11,7 @@ from typing import Any
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
-from retia.model.mesh import Labels
+from retia.model.mesh import Labels, LocalityRules
 from retia.model.objects import ObjectRef
 from retia.model.resource import Provenance
 from retia.policy.traffic.forms import (
@@ -21,10 +21,13 @@ from retia.policy.traffic.forms import (
     HashOn,
     HttpPool,
     Outlier,
+    ProxyHeader,
+    RetryBudget,
     TcpPool,
     Tls,
     TlsMode,
     TrafficPolicy,
+    Tunnel,
 )
 
 SYSTEM_CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
@@ -38,6 +41,7 @@ _ALGORITHMS = {
     "RANDOM": Algorithm.RANDOM,
     "PASSTHROUGH": Algorithm.PASSTHROUGH,
 }
+_UPGRADES = {"UPGRADE": True, "DO_NOT_UPGRADE": False}
 _TLS_MODES = {
     "DISABLE": TlsMode.DISABLE,
     "SIMPLE": TlsMode.SIMPLE,
@@ -47,17 +51,19 @@ _TLS_MODES = {
 
 
 _UNSUPPORTED = (
-    ("load_balancer.locality_lb_setting", "endpoints of all localities are used alike"),
-    ("load_balancer.zone_aware_lb_setting", "endpoints of all zones are used alike"),
-    ("connection_pool.tcp.idle_timeout", "idle connections of opaque TCP end after 1h"),
-    ("outlier_detection.outlier_detection_http_error_codes", "all 5xx answers count"),
-    ("tls.credential_name", "name files instead"),
-    ("tls.ca_crl", "revoked certificates are not looked up"),
-    ("tunnel", "connections are not tunnelled"),
-    ("proxy_protocol", "the PROXY header is not sent"),
-    ("retry_budget", "use connectionPool.http.maxRetries"),
+    ("load_balancer.zone_aware_lb_setting", "use localityLbSetting"),
+    ("retry_budget.budget_interval", "retries are compared with the requests of the moment"),
 )
 """Fields that have an effect in Istio and none here, with what happens instead."""
+GROUPS = (
+    "load_balancer",
+    "connection_pool",
+    "outlier_detection",
+    "tls",
+    "tunnel",
+    "proxy_protocol",
+    "retry_budget",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,9 @@ class Groups:
     pool: tuple[TcpPool, HttpPool] | None = None
     outlier: Outlier | None = None
     tls: Tls | None = None
+    tunnel: Tunnel | None = None
+    proxy_header: ProxyHeader | None = None
+    retry_budget: RetryBudget | None = None
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -78,14 +87,23 @@ class Groups:
             upper.pool or self.pool,
             upper.outlier or self.outlier,
             upper.tls or self.tls,
+            upper.tunnel or self.tunnel,
+            upper.proxy_header or self.proxy_header,
+            upper.retry_budget or self.retry_budget,
             self.provenance + upper.provenance,
             self.findings + upper.findings,
         )
 
     def replaced_by(self, port: Groups) -> Groups:
-        """A port's settings in place of all groups."""
+        """A port's settings in place of all groups that a port can have."""
         return replace(
-            port, provenance=self.provenance + port.provenance, findings=self.findings + port.findings
+            self,
+            balancing=port.balancing,
+            pool=port.pool,
+            outlier=port.outlier,
+            tls=port.tls,
+            provenance=self.provenance + port.provenance,
+            findings=self.findings + port.findings,
         )
 
     def noting(self, provenance: Provenance) -> Groups:
@@ -101,17 +119,23 @@ class Groups:
             http,
             self.outlier,
             self.tls,
+            self.proxy_header,
+            self.tunnel,
+            self.retry_budget,
             tuple(dict.fromkeys(self.provenance)),
             tuple(dict.fromkeys(self.findings)),
         )
 
 
-def read_groups(policy: Any, ref: ObjectRef, where: str) -> Groups:
-    """The groups of one ``trafficPolicy`` or of one of its ``portLevelSettings``."""
+def read_groups(policy: Any, ref: ObjectRef, where: str, *, selected: bool = False) -> Groups:
+    """The groups of one ``trafficPolicy`` or of one of its ``portLevelSettings``.
+
+    ``selected``: the rule has a ``workloadSelector``.
+    """
     provenance = []
     findings: list[Finding] = []
-    for group in ("load_balancer", "connection_pool", "outlier_detection", "tls"):
-        if getattr(policy, group) is not None:
+    for group in GROUPS:
+        if getattr(policy, group, None) is not None:
             provenance.append(Provenance(ref, f"{where}.{_camel(group)}"))
     for group, what in _UNSUPPORTED:
         if _at(policy, group):
@@ -127,13 +151,32 @@ def read_groups(policy: Any, ref: ObjectRef, where: str) -> Groups:
         _balancing(lb) if lb is not None else None,
         (_tcp(pool.tcp), _http(pool.http)) if pool is not None else None,
         _outlier(policy.outlier_detection) if policy.outlier_detection is not None else None,
-        _tls(policy.tls) if policy.tls is not None else None,
+        _tls(policy.tls, selected) if policy.tls is not None else None,
+        _tunnel(getattr(policy, "tunnel", None)),
+        _proxy_header(getattr(policy, "proxy_protocol", None)),
+        _retry_budget(getattr(policy, "retry_budget", None)),
         tuple(provenance),
         tuple(findings),
     )
 
 
+def locality_rules(setting: Any) -> LocalityRules | None:
+    """The rules of a ``localityLbSetting``, of a DestinationRule or of the mesh; ``None``: there is none."""
+    if setting is None:
+        return None
+    return LocalityRules(
+        setting.enabled is not False,
+        tuple((item.from_, item.to) for item in setting.distribute),
+        tuple((item.from_, item.to) for item in setting.failover),
+        setting.failover_priority,
+    )
+
+
 def _balancing(lb: Any) -> Balancing:
+    return replace(_algorithm(lb), locality=locality_rules(lb.locality_lb_setting))
+
+
+def _algorithm(lb: Any) -> Balancing:
     warmup_s, minimum, aggression = _warmup(lb)
     consistent = lb.consistent_hash
     if consistent is None:
@@ -210,7 +253,7 @@ def _http(http: Any) -> HttpPool:
         max_retries=http.max_retries or None,
         idle_timeout_s=_seconds(http.idle_timeout),
         max_concurrent_streams=http.max_concurrent_streams or None,
-        upgrade_to_http2=str(http.h2_upgrade_policy or "") == "UPGRADE",
+        upgrade_to_http2=_UPGRADES.get(str(http.h2_upgrade_policy or "")),
         use_client_protocol=bool(http.use_client_protocol),
         ping=None if alive is None else (float(alive.interval), float(alive.timeout)),
     )
@@ -228,10 +271,11 @@ def _outlier(detection: Any) -> Outlier:
         base_ejection_s=_seconds(detection.base_ejection_time),
         max_ejection_percent=detection.max_ejection_percent or None,
         min_health_percent=detection.min_health_percent or 0,
+        error_codes=tuple(sorted(set(detection.outlier_detection_http_error_codes))),
     )
 
 
-def _tls(tls: Any) -> Tls:
+def _tls(tls: Any, selected: bool) -> Tls:
     mode = _TLS_MODES[str(tls.mode or "DISABLE")]
     return Tls(
         mode,
@@ -241,6 +285,31 @@ def _tls(tls: Any) -> Tls:
         key_file=tls.private_key or "",
         names=tuple(tls.subject_alt_names),
         skip_verify=bool(tls.insecure_skip_verify),
+        crl_file=tls.ca_crl or "",
+        credential=tls.credential_name or "",
+        selected=selected,
+    )
+
+
+def _tunnel(tunnel: Any) -> Tunnel | None:
+    if tunnel is None:
+        return None
+    return Tunnel(tunnel.target_host, tunnel.target_port, post=tunnel.protocol == "POST")
+
+
+def _proxy_header(header: Any) -> ProxyHeader | None:
+    if header is None:
+        return None
+    return ProxyHeader.V2 if str(header.version) == "V2" else ProxyHeader.V1
+
+
+def _retry_budget(budget: Any) -> RetryBudget | None:
+    if budget is None:
+        return None
+    default = RetryBudget()
+    return RetryBudget(
+        default.percent if budget.percent is None else float(budget.percent),
+        default.minimum if budget.min_retry_concurrency is None else budget.min_retry_concurrency,
     )
 
 

@@ -9,16 +9,19 @@ replace all of that level's (what they leave out is the default, not the level's
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
 from retia.model.ids import MESH_NAMESPACE, wildcards_of
-from retia.model.mesh import Labels, labels_match, labels_of
+from retia.model.mesh import Labels, ProxyKind, labels_match, labels_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
+from retia.policy.lanes import choose as lanes
 from retia.policy.registry import service
+from retia.policy.rollout import choose as rollout
 from retia.policy.traffic.forms import TrafficPolicy
 from retia.policy.traffic.read import Groups, read_groups
 from retia.policy.visibility import visible
@@ -29,6 +32,8 @@ _DEFAULT = TrafficPolicy()
 def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | None:
     """What holds for ``(host, port, subset)``; ``None``: no rule defines that subset."""
     host, port, subset = key
+    if "~" in subset:
+        return _implicit(view, host, port, subset)
     rules = _rules(view, host)
     if not rules:
         return None if subset else _DEFAULT
@@ -38,7 +43,7 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
     base = next((rule for rule in rules if rule.spec.traffic_policy is not None), None)
     groups = Groups()
     if base is not None:
-        groups = _at_port(groups, base.ref, base.spec.traffic_policy, port, "spec.trafficPolicy")
+        groups = _at_port(groups, base, base.spec.traffic_policy, port, "spec.trafficPolicy")
     labels: Labels = ()
     if found is not None:
         rule, index = found
@@ -47,8 +52,19 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         where = f"spec.subsets[{index}]"
         groups = groups.noting(Provenance(rule.ref, where))
         if chosen.traffic_policy is not None:
-            groups = _at_port(groups, rule.ref, chosen.traffic_policy, port, f"{where}.trafficPolicy")
+            groups = _at_port(groups, rule, chosen.traffic_policy, port, f"{where}.trafficPolicy")
     return groups.finish(labels)
+
+
+def _implicit(view: View, host: str, port: int, subset: str) -> TrafficPolicy | None:
+    """A version of a service that a rollout or a lane chose: like the subset that it stands for, or like the
+    service as a whole with other labels."""
+    version = rollout.chosen(view, host, subset)
+    if version is not None and version[0]:
+        return view.query(traffic_policy, (host, port, version[0]))
+    labels = version[1] if version is not None else lanes.chosen(view, host, port, subset)
+    whole = view.query(traffic_policy, (host, port, ""))
+    return None if labels is None or whole is None else replace(whole, labels=labels)
 
 
 def missing_subset(ref: ObjectRef, field: str, host: str, subset: str) -> Finding:
@@ -62,12 +78,32 @@ def missing_subset(ref: ObjectRef, field: str, host: str, subset: str) -> Findin
     )
 
 
-def _at_port(groups: Groups, ref: ObjectRef, policy: Any, port: int, where: str) -> Groups:
-    groups = groups.over(read_groups(policy, ref, where))
+def _at_port(groups: Groups, rule: ConfigObject, policy: Any, port: int, where: str) -> Groups:
+    selected = rule.spec.workload_selector is not None
+    groups = groups.over(read_groups(policy, rule.ref, where, selected=selected))
     for index, at_port in enumerate(policy.port_level_settings):
         if at_port.port is not None and at_port.port.number == port:
-            return groups.replaced_by(read_groups(at_port, ref, f"{where}.portLevelSettings[{index}]"))
+            at = f"{where}.portLevelSettings[{index}]"
+            return groups.replaced_by(read_groups(at_port, rule.ref, at, selected=selected))
     return groups
+
+
+def missing_credential(view: View, policy: TrafficPolicy) -> str:
+    """Why this proxy can't use the Secret that a rule's TLS names, as one sentence; empty: it can, or none is
+    named.
+
+    As in Istio it is one of the proxy's own namespace, and sidecars get it only by a rule with a
+    ``workloadSelector``.
+    """
+    credential = policy.tls.credential if policy.tls is not None else ""
+    if not credential or policy.tls is None:
+        return ""
+    if view.proxy("kind") is ProxyKind.SIDECAR and not policy.tls.selected:
+        return f"Secret {credential} is given to sidecars only by a rule with a workloadSelector"
+    namespace = view.proxy("namespace")
+    if view.fact("config", "Secret", namespace, credential) is None:
+        return f"there is no Secret {credential} in namespace {namespace}"
+    return ""
 
 
 def _find_subset(rules: Iterable[ConfigObject], name: str) -> tuple[ConfigObject, int] | None:

@@ -167,7 +167,6 @@ def test_a_rule_that_is_refused(text: str, said: str) -> None:
         ("{failover: [{from: a, to: b/c}]}", "localityLbSetting.failover[0].to"),
     ],
 )
-def test_localities_are_checked_though_not_applied_yet(locality: str, field: str) -> None:
+def test_localities_are_checked(locality: str, field: str) -> None:
     said = policy(f"loadBalancer: {{localityLbSetting: {locality}}}")
-    assert "loadBalancer.localityLbSetting: is not supported by this version" in said
     assert any(field in each for each in said)
