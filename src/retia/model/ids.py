@@ -82,6 +82,15 @@ def gateway_name(written: str, namespace: str) -> str:
         return MESH_GATEWAY
     if "/" in written:
         where, _, name = written.partition("/")
-        return f"{namespace if where == '.' else where}/{name}"
+        return f"{namespace if where == '.' else own_namespace(where)}/{name}"
     name, dot, rest = written.partition(".")
-    return f"{rest.partition('.')[0]}/{name}" if dot else f"{namespace}/{name}"
+    return f"{own_namespace(rest.partition('.')[0])}/{name}" if dot else f"{namespace}/{name}"
+
+
+ISTIO_NAMESPACE = "istio-system"
+"""Istio's root namespace, read as :data:`MESH_NAMESPACE`."""
+
+
+def own_namespace(namespace: str) -> Namespace:
+    """The namespace in which the objects of ``namespace`` are kept."""
+    return MESH_NAMESPACE if namespace == ISTIO_NAMESPACE else Namespace(namespace)

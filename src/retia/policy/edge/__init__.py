@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from retia.model.finding import Finding
 from retia.model.snapshot import View
+from retia.policy.edge import istio
 from retia.policy.edge.forms import (
     EdgeHost,
     EdgeServer,
@@ -18,7 +19,16 @@ from retia.policy.edge.forms import (
     TcpRules,
 )
 
-__all__ = ["PROVIDERS", "Provider", "edge_hosts", "edge_servers", "edge_tcp"]
+__all__ = [
+    "PROVIDERS",
+    "EdgeHost",
+    "EdgeServer",
+    "EdgeServers",
+    "Provider",
+    "edge_hosts",
+    "edge_servers",
+    "edge_tcp",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ def edge_hosts(view: View, key: str) -> tuple[EdgeHost, ...]:
 def edge_tcp(view: View, key: str) -> TcpRules:
     """What a server does with connections."""
     provider = _provider(key)
-    return view.query(provider.tcp, key) if provider is not None else TcpRules()
+    return view.query(provider.tcp, key) if provider is not None else TcpRules(())
 
 
 def _provider(key: str) -> Provider | None:
@@ -65,5 +75,5 @@ def _bound(view: View, server: EdgeServer) -> EdgeServer:
     return replace(server, bind_port=server.bind_port or ports.get(server.port, server.port))
 
 
-PROVIDERS: tuple[Provider, ...] = ()
+PROVIDERS: tuple[Provider, ...] = (Provider(istio.PREFIX, istio.servers, istio.hosts, istio.tcp),)
 """Every provider, in order of precedence."""

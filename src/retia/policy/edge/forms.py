@@ -2,7 +2,7 @@
 
 An :class:`EdgeServer` is one port with the hosts that it serves; several may have one port, and are told
 apart by host (plain HTTP) or by server name (TLS). What it does with requests are :class:`EdgeHost`, with
-connections :class:`TcpRule`. Istio's ``Gateway`` and Gateway API's are both read into these.
+connections :class:`~retia.policy.routing.forms.TcpRule`. Istio's ``Gateway`` and Gateway API's are both read into these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from retia.model.finding import Finding
 from retia.model.objects import ObjectRef
 from retia.model.resource import Provenance
-from retia.policy.routing.forms import HttpRules, WeightedTarget
+from retia.policy.routing.forms import HttpRules, TcpRule, TcpRules
 
 
 class EdgeProtocol(StrEnum):
@@ -52,6 +52,21 @@ class EdgeTlsMode(StrEnum):
         return self not in (EdgeTlsMode.PASSTHROUGH, EdgeTlsMode.AUTO_PASSTHROUGH)
 
 
+__all__ = [
+    "Authority",
+    "Certificate",
+    "EdgeHost",
+    "EdgeProtocol",
+    "EdgeServer",
+    "EdgeServers",
+    "EdgeTls",
+    "EdgeTlsMode",
+    "TcpRule",
+    "TcpRules",
+    "TlsVersion",
+]
+
+
 class TlsVersion(StrEnum):
     AUTO = "auto"
     """As the proxy chooses: at least 1.2 for servers."""
@@ -76,14 +91,17 @@ class Authority:
     """Who may have signed clients' certificates: a secret, or a file on the gateway's host."""
 
     secret: str = ""
-    """``namespace/name`` of the secret whose ``ca.crt`` (``cacert``) it is."""
+    """``namespace/name`` of the secret whose ``ca.crt`` (``cacert``) it is; a secret named ``…-cacert`` is used
+    in its place where there is one."""
     file: str = ""
     crl_file: str = ""
     """A revocation list; with ``secret`` the list is the secret's (``ca.crl``)."""
+    pem: bytes = b""
+    """The certificates themselves, where they are in no secret."""
 
     @property
     def is_empty(self) -> bool:
-        return not self.secret and not self.file
+        return not self.secret and not self.file and not self.pem
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,32 +167,9 @@ class EdgeHost:
 
 
 @dataclass(frozen=True, slots=True)
-class TcpRule:
-    """Connections at a server: the first rule that matches counts."""
-
-    targets: tuple[WeightedTarget, ...]
-    ref: ObjectRef
-    field: str
-    snis: tuple[str, ...] = ()
-    """Server names (``*.`` allowed); empty: every connection of the server's hosts."""
-    sources: tuple[str, ...] = ()
-    """Prefixes of clients' addresses (``10.0.0.0/8``); empty: all."""
-    idle_timeout_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class EdgeServers:
     """All servers of a proxy, oldest object first, and what is wrong with those that are left out."""
 
     servers: tuple[EdgeServer, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    provenance: tuple[Provenance, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TcpRules:
-    """What a server does with connections."""
-
-    rules: tuple[TcpRule, ...] = ()
     findings: tuple[Finding, ...] = ()
     provenance: tuple[Provenance, ...] = ()

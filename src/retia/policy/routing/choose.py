@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retia.model.ids import wildcards_of
+from retia.model.ids import MESH_GATEWAY, gateway_name, wildcards_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
 from retia.policy.visibility import visible
 
-MESH = "mesh"
+MESH = MESH_GATEWAY
 """The reserved name of the gateway that all sidecars are."""
 
 
@@ -28,21 +28,6 @@ class Scope:
 
 
 SIDECAR = Scope()
-
-
-def gateway_name(written: str, namespace: str) -> str:
-    """A gateway as objects of ``namespace`` name it, as ``namespace/name``.
-
-    ``ingress`` and ``./ingress`` are of the object's own namespace; ``ingress.infra`` and
-    ``ingress.infra.svc.cluster.local`` are old spellings of ``infra/ingress``.
-    """
-    if written == MESH:
-        return MESH
-    if "/" in written:
-        where, _, name = written.partition("/")
-        return f"{namespace if where == '.' else where}/{name}"
-    name, dot, rest = written.partition(".")
-    return f"{rest.partition('.')[0]}/{name}" if dot else f"{namespace}/{name}"
 
 
 def gateways_of(obj: ConfigObject) -> frozenset[str]:
