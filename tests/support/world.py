@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from retia.config import schema
+from retia.config.kinds import KINDS, Kind, find
 from retia.config.parse import namespace_of
 from retia.model.ids import MESH_NAMESPACE, Host, HostId, Namespace, ProxyId, WorkloadId, service_host
 from retia.model.mesh import (
@@ -218,24 +218,25 @@ def outbound(name: str, port: int = 9080, subset: str = "", namespace: str = "de
     return f"outbound|{port}|{subset}|{fqdn(name, namespace)}"
 
 
-_MODELS = {
-    model.__name__: model
-    for model in (
-        schema.DestinationRule,
-        schema.PeerAuthentication,
-        schema.Service,
-        schema.ServiceEntry,
-        schema.VirtualService,
-        schema.WorkloadEntry,
-    )
-}
+def _kind(document: dict[str, Any]) -> Kind:
+    """The kind of a document, which need not say its ``apiVersion`` where one kind only has the name."""
+    group, _, _ = document.get("apiVersion", "").rpartition("/")
+    found = find(group, document["kind"]) if "apiVersion" in document else KINDS.get(document["kind"])
+    assert found is not None, f"no such kind: {document['kind']}"
+    return found
+
+
+def _content(document: dict[str, Any], kind: Kind) -> Any:
+    if kind.roots == ("spec",):
+        return document.get("spec") or {}
+    return {root: document[root] for root in kind.roots if root in document}
 
 
 def _object(document: dict[str, Any], created: int) -> ConfigObject:
-    kind, metadata = document["kind"], document["metadata"]
+    kind, metadata = _kind(document), document["metadata"]
     namespace = namespace_of(metadata.get("namespace", "default"))
     return ConfigObject(
-        ref=ObjectRef(kind, namespace, metadata["name"]),
-        spec=_MODELS[kind].model_validate(document.get("spec") or {}),
+        ref=ObjectRef(kind.name, namespace, metadata["name"]),
+        spec=kind.model.model_validate(_content(document, kind)),
         created=created,
     )

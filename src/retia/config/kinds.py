@@ -22,6 +22,11 @@ from retia.config.schema import (
     gateway_api,
 )
 from retia.config.schema.gateway import Gateway as IstioGateway
+from retia.config.schema.http_policy import HttpPolicy
+from retia.config.schema.overload_policy import OverloadPolicy
+from retia.config.schema.rate_limit_policy import RateLimitPolicy
+from retia.config.schema.rollout import Rollout
+from retia.config.schema.traffic_lane import TrafficLane
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
@@ -67,6 +72,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(NETWORKING, "WorkloadEntry", _ISTIO_VERSIONS, WorkloadEntry),
             Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
             Kind("", "Service", ("v1",), Service),
+            Kind("retia.dev", "Rollout", ("v1alpha1",), Rollout),
+            Kind("retia.dev", "TrafficLane", ("v1alpha1",), TrafficLane),
+            Kind("retia.dev", "RateLimitPolicy", ("v1alpha1",), RateLimitPolicy),
+            Kind("retia.dev", "OverloadPolicy", ("v1alpha1",), OverloadPolicy),
+            Kind("retia.dev", "HttpPolicy", ("v1alpha1",), HttpPolicy),
             Kind(NETWORKING, "Gateway", _ISTIO_VERSIONS, IstioGateway),
             Kind("", "Secret", ("v1",), Secret, roots=("type", "data", "stringData", "immutable")),
             Kind("", "ConfigMap", ("v1",), ConfigMap, roots=("data", "binaryData", "immutable")),

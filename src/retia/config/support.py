@@ -111,14 +111,9 @@ _GATEWAY_API: Mapping[str, tuple[Limit, ...]] = {
 LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
     {
         "VirtualService": (
-            Limit("gateways[]", "only mesh is", _among("mesh")),
-            Limit("tls", "TLS passed on unopened is routed by its ServiceEntry or Service"),
-            Limit("tcp", ""),
+            Limit("tcp[].match[].sourceSubnet", "Istio doesn't apply it either; use sourceLabels"),
             Limit("http[].redirect.redirectCode", "301, 302, 303, 307 and 308 are", _redirects),
-            Limit("http[].corsPolicy", ""),
-            Limit("http[].match[].gateways[]", "only mesh is", _among("mesh")),
-            Limit("http[].match[].statPrefix", ""),
-            Limit("http[].retries.retryRemoteLocalities", ""),
+            Limit("http[].corsPolicy.allowOrigin", "use allowOrigins", None, Code.DEPRECATED_FIELD),
             Limit("http[].mirrorPercent", "use mirrorPercentage", None, Code.DEPRECATED_FIELD),
             Limit("http[].fault.delay.percent", "use percentage", None, Code.DEPRECATED_FIELD),
             Limit("http[].fault.delay.exponentialDelay", "Istio refuses it too; use fixedDelay"),
@@ -137,6 +132,16 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
             Limit("subjectAltNames", "name them in a DestinationRule's tls"),
             *_under("endpoints[]", _ENDPOINT),
         ),
+        "Rollout": (),
+        "TrafficLane": (
+            Limit("match[].user.claim", "tokens are not verified yet; name a header that something verified"),
+        ),
+        "RateLimitPolicy": (
+            Limit("limits[].messages", "stock Envoy can't count gRPC messages; limit requests or bytes"),
+            Limit("limits[].by[].type", "use a header", _not_among("Cookie")),
+        ),
+        "OverloadPolicy": (),
+        "HttpPolicy": (Limit("cache", "Envoy's cache filter is not ready for production"),),
         "WorkloadEntry": _ENDPOINT,
         "PeerAuthentication": (),
         "Gateway": (

@@ -14,6 +14,9 @@ index               key                             objects
 ``pa-namespace``    namespace                       PeerAuthentications in it
 ``rollout-host``    host                            Rollouts of it
 ``lanes``           nothing                         all TrafficLanes
+``rate-limits``     a target (``policy.targets``)   RateLimitPolicies for it
+``overload``        a target                        OverloadPolicies for it
+``http-policies``   a target                        HttpPolicies for it
 ``uses``            a feature (``faults``)          whether any object asks for it; the value is ``("any",)``
                                                     so that a second such object changes nothing
 ==================  ==============================  ===================================================
@@ -28,6 +31,7 @@ from retia.model.ids import MESH_GATEWAY, gateway_name, qualify
 from retia.model.mesh import MeshSettings
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
+from retia.policy.targets import has_routes, places
 
 Entry = tuple[str, str]
 """An index and a key in it."""
@@ -67,6 +71,8 @@ def _virtual_service(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entr
             yield "vs-gateway", gateway_name(written, obj.ref.namespace)
     if any(rule.fault is not None for rule in obj.spec.http):
         yield "uses", "faults"
+    if any(rule.cors_policy is not None for rule in obj.spec.http):
+        yield "uses", "cors"
 
 
 def _gateway(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
@@ -93,12 +99,34 @@ def _traffic_lane(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]
         yield "uses", "lane-entries"
 
 
+def _rate_limit_policy(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    for place in places(obj):
+        yield "rate-limits", place
+    if has_routes(obj):
+        yield "uses", "route-limits"
+    if any(str(limit.scope) == "Global" for limit in obj.spec.limits):
+        yield "uses", "global-limits"
+
+
+def _overload_policy(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    for place in places(obj):
+        yield "overload", place
+
+
+def _http_policy(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    for place in places(obj):
+        yield "http-policies", place
+
+
 INDEXERS: Mapping[str, Indexer] = MappingProxyType(
     {
         "VirtualService": _virtual_service,
         "DestinationRule": _destination_rule,
         "Gateway": _gateway,
         "PeerAuthentication": _peer_authentication,
+        "RateLimitPolicy": _rate_limit_policy,
+        "OverloadPolicy": _overload_policy,
+        "HttpPolicy": _http_policy,
         "Rollout": _rollout,
         "TrafficLane": _traffic_lane,
     }

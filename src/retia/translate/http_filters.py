@@ -8,9 +8,7 @@ own, and on the others it costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2
@@ -21,8 +19,30 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from retia.model.snapshot import View
 from retia.policy.indexes import uses
 from retia.policy.routing.forms import Fault, HttpRule
-from retia.translate import pb
+from retia.translate import cors, pb
+from retia.translate.filters import (
+    Feature,
+    HttpFilter,
+    Order,
+    Packed,
+    Place,
+    RouteConfig,
+    RouteFeature,
+)
 from retia.translate.forward_proxy import put_dns_cache
+from retia.translate.lanes import lane_filters, lane_route
+
+__all__ = [
+    "FEATURES",
+    "ROUTE_FEATURES",
+    "HttpFilter",
+    "Order",
+    "Place",
+    "RouteConfig",
+    "chain_filters",
+    "needs_http",
+    "put_route_features",
+]
 
 FAULT = "envoy.filters.http.fault"
 ON_DEMAND = "envoy.filters.http.on_demand"
@@ -31,66 +51,6 @@ FORWARD = "envoy.filters.http.dynamic_forward_proxy"
 
 ON_DEMAND_TIMEOUT_S = 5.0
 """How long a request waits for a cluster that is being asked for; then 503. Envoy's own default."""
-
-Packed = tuple[str, bytes]
-"""A message's type URL and bytes, as :func:`retia.translate.pb.packed` makes them."""
-
-
-class Place(StrEnum):
-    """Where in the mesh a chain stands."""
-
-    OUTBOUND = "outbound"
-    """In the caller's sidecar."""
-    INBOUND = "inbound"
-    """In the called one's sidecar."""
-    GATEWAY = "gateway"
-    """In an ingress or egress gateway."""
-
-
-class Order(IntEnum):
-    """The order of filters in a chain: find the destination, prove, allow, limit, change."""
-
-    ON_DEMAND = 0
-    CORS = 10
-    LANE = 20
-    AUTHENTICATION = 30
-    AUTHORIZATION = 40
-    FAULT = 50
-    LOCAL_LIMIT = 60
-    GLOBAL_LIMIT = 61
-    ADMISSION = 62
-    CONCURRENCY = 63
-    BODY_LIMIT = 70
-    GRPC_WEB = 80
-    TRANSCODER = 81
-    CACHE = 85
-    COMPRESSOR = 90
-    SESSION = 95
-    FORWARD = 98
-    ROUTER = 99
-
-
-@dataclass(frozen=True, slots=True)
-class HttpFilter:
-    """One filter of a chain."""
-
-    order: Order
-    name: str
-    config: Packed
-    disabled: bool = False
-    """Only on routes that have a configuration for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteConfig:
-    """What a filter does on one route."""
-
-    name: str
-    config: Packed
-
-
-Feature = Callable[[View, Place], Iterable[HttpFilter]]
-RouteFeature = Callable[[View, HttpRule], Iterable[RouteConfig]]
 
 
 def chain_filters(
@@ -106,7 +66,9 @@ def chain_filters(
         found.append(_ON_DEMAND)
     if forward_proxy:
         found.append(HttpFilter(Order.FORWARD, FORWARD, _forward_proxy()))
-    found.append(_ROUTER)
+    # The gates of rollouts look at what callers counted.
+    counting = place is not Place.INBOUND and uses(view, "rollouts")
+    found.append(_COUNTING_ROUTER if counting else _ROUTER)
     return tuple(sorted(found, key=lambda each: (each.order, each.name)))
 
 
@@ -156,10 +118,11 @@ def _fault(fault: Fault) -> fault_pb2.HTTPFault:
 # -- what chains are made of -------------------------------------------------------------------------------
 
 
-def _router() -> Packed:
+def _router(*, counting: bool) -> Packed:
+    """``counting``: answers are counted and timed by cluster."""
     router = router_pb2.Router()
     router.suppress_envoy_headers = True
-    router.dynamic_stats.value = False
+    router.dynamic_stats.value = counting
     return pb.packed(router)
 
 
@@ -177,10 +140,11 @@ def _forward_proxy() -> Packed:
 
 
 _NO_FAULT = pb.packed(fault_pb2.HTTPFault())
-_ROUTER = HttpFilter(Order.ROUTER, ROUTER, _router())
+_ROUTER = HttpFilter(Order.ROUTER, ROUTER, _router(counting=False))
+_COUNTING_ROUTER = HttpFilter(Order.ROUTER, ROUTER, _router(counting=True))
 _ON_DEMAND = HttpFilter(Order.ON_DEMAND, ON_DEMAND, _on_demand())
 
-FEATURES: tuple[Feature, ...] = (_faults,)
+FEATURES: tuple[Feature, ...] = (cors.filters, _faults, lane_filters)
 """What may put filters into chains."""
-ROUTE_FEATURES: tuple[RouteFeature, ...] = (_fault_of,)
+ROUTE_FEATURES: tuple[RouteFeature, ...] = (cors.of_route, _fault_of, lane_route)
 """What may configure them on routes."""

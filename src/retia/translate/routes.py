@@ -20,6 +20,7 @@ from retia.model.ids import Host, expansions
 from retia.model.mesh import Resolution, Service
 from retia.model.resource import Built, Name, Provenance, TypeUrl
 from retia.model.snapshot import View
+from retia.policy.arrange import arrange
 from retia.policy.registry import (
     Destination,
     mesh,
@@ -216,7 +217,7 @@ class _Builder:
         virtual_host.domains.extend(domains)
         if self.connect:
             self._put_connect(virtual_host)
-        for rule in self._rules():
+        for rule in self._arranged():
             add_rule(virtual_host, self.scene, rule, default_host=self.host)
         return virtual_host
 
@@ -239,6 +240,14 @@ class _Builder:
                 field="", name="default", targets=(WeightedTarget(target),), retry=default_retry(self.view)
             ),
         )
+
+    def _arranged(self) -> tuple[HttpRule, ...]:
+        """The rules with rollouts and lanes laid over them. Who dials one endpoint means it."""
+        if self.destination.pinned:
+            return self._rules()
+        rules, provenance = arrange(self.view, self._rules())
+        self.scene.provenance.extend(provenance)
+        return rules
 
     def _cluster_of(self, target: Target) -> str:
         """The cluster of a target. A client that dialled one endpoint of this service gets that endpoint."""

@@ -121,6 +121,8 @@ def _put_match(target: Any, match: RequestMatch) -> None:
         target.safe_regex.regex = path.value
     if match.ignore_case and path is not None and path.kind is not MatchKind.REGEX:
         target.case_sensitive.value = False
+    if match.share:
+        pb.millionths(target.runtime_fraction.default_value, match.share)
     for header in match.headers:
         _put_header(target.headers.add(), header)
     for parameter in match.query:

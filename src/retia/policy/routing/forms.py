@@ -46,12 +46,14 @@ class RequestMatch:
     query: tuple[NamedMatch, ...] = ()
     name: str = ""
     """For people: part of the route's name."""
+    share: int = 0
+    """Of the requests that match otherwise, a random share, in millionths; 0: all of them."""
     stat_prefix: str = ""
     """Statistics of the requests that it matches are kept under this name; empty: none are."""
 
     @property
     def is_everything(self) -> bool:
-        return self.path is None and not self.headers and not self.query
+        return self.path is None and not self.headers and not self.query and not self.share
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ class HttpRule:
     request: HeaderEdits = HeaderEdits()
     response: HeaderEdits = HeaderEdits()
     cors: Cors | None = None
+    lane: str = ""
+    """The lane that its requests are put on; empty: they stay as they are."""
     ref: ObjectRef | None = None
     """The object that it was written in; ``None``: no object, a default."""
 
