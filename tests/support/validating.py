@@ -19,7 +19,10 @@ from envoy.config.core.v3 import config_source_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
 
+from retia.agent.envoy import INTERNAL_LISTENER
+from retia.config import re2
 from retia.model.ids import HostId, Namespace, ProxyId
 from retia.model.mesh import Proxy, ProxyKind
 from retia.model.resource import Built, Name, TypeUrl
@@ -59,6 +62,12 @@ def bootstrap(results: Iterable[tuple[Name, Built]]) -> Any:
     ads.api_type = config_source_pb2.ApiConfigSource.DELTA_GRPC
     ads.transport_api_version = 2
     ads.grpc_services.add().envoy_grpc.cluster_name = "xds"
+    internal = message.bootstrap_extensions.add()
+    internal.name = INTERNAL_LISTENER
+    internal.typed_config.Pack(internal_listener_pb2.InternalListener())
+    layer = message.layered_runtime.layers.add()
+    layer.name = "static"
+    layer.static_layer["re2.max_program_size.error_level"] = re2.MAX_PROGRAM
     static = message.static_resources
     xds = static.clusters.add()
     xds.name = "xds"
@@ -108,7 +117,7 @@ def _add_listener(listener: Any, number: int, config: Any) -> None:
 
 def _every_filter() -> tuple[HttpFilter, ...]:
     """As if every feature that has filters were used in the mesh."""
-    facts = {("index", "uses", feature): ("any",) for feature in ("faults",)}
+    facts = {("index", "uses", feature): ("any",) for feature in ("cors", "faults")}
     snapshot, _ = Snapshot().with_changes(facts)
     proxy = Proxy(ProxyId("p"), ProxyKind.SIDECAR, Namespace("default"), "p", HostId("h"))
     return chain_filters(PlainView(snapshot, proxy), Place.OUTBOUND, on_demand=False)

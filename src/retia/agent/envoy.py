@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retia.agent.keeping import Program
+from retia.config import re2
 
 TESTED_VERSION = "1.40"
 READY_TIMEOUT_S = 10.0
@@ -28,6 +29,10 @@ HEAP_LIMIT_BYTES = 512 << 20
 """At 95 % of it (the tcmalloc heap) a sidecar stops taking requests rather than be killed by the kernel."""
 
 XDS_CLUSTER = "retia-agent"
+INTERNAL_LISTENER = "envoy.bootstrap.internal_listener"
+_INTERNAL_LISTENER = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+_RUNTIME = {"re2.max_program_size.error_level": re2.MAX_PROGRAM}
+"""Envoy's own limit, 100, is less than a few alternatives need; what is too large was refused before."""
 
 
 class EnvoyError(Exception):
@@ -120,6 +125,9 @@ def bootstrap(
             "lds_config": ads,
         },
         "static_resources": {"clusters": [_xds_cluster(folder / "xds.sock")]},
+        # Connections by rules pass through listeners within the proxy.
+        "bootstrap_extensions": [{"name": INTERNAL_LISTENER, "typed_config": {"@type": _INTERNAL_LISTENER}}],
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "stats_config": _stats(),
         "stats_flush_interval": "60s",
         "deferred_stat_options": {"enable_deferred_creation_stats": True},

@@ -147,9 +147,8 @@ class ProxyWorld:
         changed = {name}
         if old is not None:
             changed |= self._unlink(name, old)
-        if name.type is not TypeUrl.LISTENER:
-            for gone in changed:
-                self._resources[gone] = absent(gone.type, gone.name)
+        for gone in changed:
+            self._resources[gone] = absent(gone.type, gone.name)
         return changed
 
     # What is made here
@@ -160,9 +159,11 @@ class ProxyWorld:
         queue = list(names)
         while queue:
             name = queue.pop()
-            if name.type in (TypeUrl.SECRET, TypeUrl.LISTENER) or self.get(name) is not None:
+            if name.type is TypeUrl.SECRET or self.get(name) is not None:
                 continue
             found = self._standby(name)
+            if found is None and name.type is TypeUrl.LISTENER:
+                continue
             if found is None:
                 changed |= self._put(unknown(name))
                 self._provisional.add(name)

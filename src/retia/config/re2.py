@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 
 MAX_LENGTH = 1024
 """Istio's limit: the compiled program is always longer than the text."""
+MAX_PROGRAM = 32768
+"""Instructions of one compiled pattern; Istio's number. Proxies are given the same limit, and patterns that
+might need more are refused here."""
 _MAX_REPEAT = 1000
 """RE2's limit for one counted repetition and for the product of nested ones."""
+
+_CLASS_SIZE = 16
+"""Instructions of a class of characters, more than any that was measured needs (proxies match bytes)."""
 
 _COUNT = re.compile(r"\{([0-9]{1,9})(?:,([0-9]{0,9}))?\}", re.ASCII)
 _GROUP_NAME = re.compile(r"P?<([A-Za-z_][A-Za-z0-9_]*)>", re.ASCII)
@@ -45,6 +51,8 @@ def check(pattern: str) -> int:
 class _Group:
     repeats: int = 1
     """The largest product of counted repetitions inside."""
+    size: int = 0
+    """Instructions that it compiles to, at most."""
 
 
 @dataclass(slots=True)
@@ -58,12 +66,19 @@ class _Walker:
     """What a repetition would apply to: 0 nothing, otherwise the repeats inside it."""
     repeated: bool = False
     """Whether the operand has a repetition already."""
+    size: int = 0
+    """Instructions of the operand, at most."""
 
     def walk(self) -> int:
         while self.at < len(self.text):
             self._step(self.text[self.at])
         if len(self.groups) > 1:
             raise PatternError("a parenthesis is not closed")
+        if self.groups[0].size > MAX_PROGRAM:
+            raise PatternError(
+                f"the pattern would compile to {self.groups[0].size} instructions; "
+                f"at most {MAX_PROGRAM} are allowed"
+            )
         return self.captures
 
     def _step(self, char: str) -> None:
@@ -72,8 +87,9 @@ class _Walker:
         elif char == ")":
             self._close()
         elif char == "[":
+            start = self.at
             self._set()
-            self._atom()
+            self._atom(size=max(self.at - start, _CLASS_SIZE))
         elif char == "\\":
             self._escape()
         elif char in "*+?":
@@ -83,12 +99,14 @@ class _Walker:
         elif char == "|":
             self.at += 1
             self.operand, self.repeated = 0, False
+            self.groups[-1].size += 1
         else:
             self.at += 1
             self._atom()
 
-    def _atom(self, repeats: int = 1) -> None:
-        self.operand, self.repeated = repeats, False
+    def _atom(self, repeats: int = 1, size: int = 2) -> None:
+        self.operand, self.repeated, self.size = repeats, False, size
+        self.groups[-1].size += size
 
     def _repeat(self, operator: str, count: int, length: int) -> None:
         if not self.operand:
@@ -99,6 +117,8 @@ class _Walker:
         if self.operand > _MAX_REPEAT:
             raise PatternError(f"{operator} repeats more than {_MAX_REPEAT} times")
         self.groups[-1].repeats = max(self.groups[-1].repeats, self.operand)
+        # Each copy of the operand may be left out, which is one instruction more.
+        self.groups[-1].size += self.size * (count - 1) + 2 * count
         self.at += length
         if self.text[self.at : self.at + 1] == "?":
             self.at += 1
@@ -145,9 +165,10 @@ class _Walker:
         inner = self.groups.pop()
         self.groups[-1].repeats = max(self.groups[-1].repeats, inner.repeats)
         self.at += 1
-        self._atom(inner.repeats)
+        self._atom(inner.repeats, inner.size + 2)
 
     def _escape(self) -> None:
+        start = self.at
         following = self.text[self.at + 1 : self.at + 2]
         if following == "Q":
             end = self.text.find("\\E", self.at + 2)
@@ -158,7 +179,7 @@ class _Walker:
             self._unicode_class()
         else:
             self._literal_escape()
-        self._atom()
+        self._atom(size=_CLASS_SIZE if following in "pPdDsSwW" else 2 + 2 * (self.at - start))
 
     def _unicode_class(self) -> None:
         found = _UNICODE_CLASS.match(self.text, self.at + 2)

@@ -15,6 +15,7 @@ The rules come from trials with Envoy 1.40, and each of them was seen to hang or
   client must never depend on such a request where it can be spared.
 * After each changed cluster its endpoints are sent again, changed or not: Envoy doesn't ask for them and the
   cluster waits for them.
+* An internal listener goes before the cluster that leads to it, and after the clusters that it refers to.
 * Each route configuration has a placeholder ``<name>/_``, sent after the route configuration itself and in
   answer to the wildcard for virtual hosts: without it the listener stays shut.
 
@@ -428,6 +429,8 @@ class Stream:
             return True
         if name in batch.removed or not self._clusters_sent(sub, resource):
             return False
+        if not self._listeners_sent(sub, resource):
+            return False
         foreign = tuple(k for k in sub.keys_of.get(name, ()) if k not in resource.aliases)
         if key != name and key not in sub.asked:
             foreign = (*foreign, key)
@@ -531,6 +534,34 @@ class Stream:
         if ref.name not in clusters.dirty and not any(ref.name in group for group in clusters.suspects):
             clusters.mark(ref.name)
             self._queued_cluster = True
+        return False
+
+    def _listeners_sent(self, sub: Subscription, resource: Resource) -> bool:
+        """Whether the internal listeners that a cluster leads to are on their way; puts those that aren't in
+        line. A connection through such a cluster would be refused before."""
+        listeners = self._subs.get(TypeUrl.LISTENER)
+        if sub.type is not TypeUrl.CLUSTER or listeners is None or not listeners.wildcard:
+            return True
+        ready = True
+        for ref in resource.refs:
+            if ref.type is TypeUrl.LISTENER and not self._listener_sent(listeners, ref):
+                ready = False
+        return ready
+
+    def _listener_sent(self, listeners: Subscription, ref: Name) -> bool:
+        listener = self._world.get(ref)
+        if listener is None:
+            if ref not in self._wanted_refs:
+                self._wanted_refs.add(ref)
+                self._events.append(Wanted(ref))
+            return False
+        self._wanted_refs.discard(ref)
+        if not listener.exists or listeners.rejected.get(listener.name) == listener.version:
+            return True
+        if listeners.sent.get(listener.name) == listener.version:
+            return True
+        if ref.name not in listeners.dirty and not any(ref.name in group for group in listeners.suspects):
+            listeners.mark(ref.name)
         return False
 
     def _referrers_busy(self) -> bool:

@@ -85,11 +85,11 @@ def test_a_spelling_that_went_away_is_unknown_again(books: Books) -> None:
 def test_what_was_removed_is_known_not_to_exist(books: Books) -> None:
     books.world.apply([resource(VHDS, "80/a.default", aliases=("80/a",)), resource(LDS, "l")], [])
     books.world.apply([], [Name(VHDS, "80/a.default"), Name(LDS, "l")])
-    for name in ("80/a.default", "80/a"):
-        found = books.world.get(Name(VHDS, name))
+    for name in (Name(VHDS, "80/a.default"), Name(VHDS, "80/a"), Name(LDS, "l")):
+        found = books.world.get(name)
         assert found is not None
         assert not found.exists
-    assert books.world.get(Name(LDS, "l")) is None
+    assert books.world.listed(LDS) is None
     assert books.kept == {}
 
 
