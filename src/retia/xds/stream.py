@@ -74,6 +74,9 @@ clusters while any of them is warming, so one would hold up all; 8 is arbitrary.
 _WILDCARD_TYPES = (TypeUrl.CLUSTER, TypeUrl.LISTENER, TypeUrl.VIRTUAL_HOST)
 """Types for which a first request without names means everything."""
 
+_PASSES = 4
+"""How deep references go: a virtual host, its cluster, the listener that this leads to, the clusters there."""
+
 _REFERRERS = (TypeUrl.LISTENER, TypeUrl.ROUTE, TypeUrl.VIRTUAL_HOST)
 _ORDER = tuple(TypeUrl)
 
@@ -197,7 +200,7 @@ class Stream:
 
     def next(self) -> Response | None:
         """The next response to send, or ``None``: nothing to say before something else comes in."""
-        for _ in range(2):
+        for _ in range(_PASSES):
             self._queued_cluster = False
             for type_url in _ORDER:
                 sub = self._subs.get(type_url)

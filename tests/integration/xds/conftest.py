@@ -192,6 +192,15 @@ class Envoy:
         assignment = {"cluster_name": "xds", "endpoints": [{"lb_endpoints": [endpoint]}]}
         return {
             "node": {"id": "test", "cluster": "test"},
+            "bootstrap_extensions": [
+                {
+                    "name": "envoy.bootstrap.internal_listener",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3"
+                        ".InternalListener"
+                    },
+                }
+            ],
             "admin": {"address": {"pipe": {"path": str(self.folder / "admin.sock")}}},
             "dynamic_resources": {
                 "ads_config": {

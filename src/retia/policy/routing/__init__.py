@@ -4,7 +4,7 @@
 read given objects for any gateway.
 """
 
-from retia.policy.routing.choose import MESH, gateway_name, gateways_of, holds_for
+from retia.policy.routing.choose import MESH, gateways_of, holds_for
 from retia.policy.routing.forms import HttpRule, HttpRules, TcpRule, TcpRules
 from retia.policy.routing.resolve import default_retry, http_rules, rules_of
 from retia.policy.routing.tcp import tcp_rules, tcp_rules_of
@@ -16,7 +16,6 @@ __all__ = [
     "TcpRule",
     "TcpRules",
     "default_retry",
-    "gateway_name",
     "gateways_of",
     "holds_for",
     "http_rules",

@@ -17,6 +17,8 @@ MILLION = 1_000_000
 class MatchKind(StrEnum):
     EXACT = "exact"
     PREFIX = "prefix"
+    SEGMENTS = "segments"
+    """A prefix of whole path segments, with no slash at its end: ``/a`` matches ``/a`` and ``/a/b``."""
     REGEX = "regex"
     PRESENT = "present"
 
@@ -80,6 +82,12 @@ class WeightedTarget:
     weight: int = 1
     request: HeaderEdits = HeaderEdits()
     response: HeaderEdits = HeaderEdits()
+    broken: bool = False
+    """It means no destination: its share of the requests gets the rule's ``broken_status``."""
+
+
+BROKEN = Target(Host(""), 0)
+"""The target of a share that is ``broken``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,20 @@ class Redirect:
     port: int = 0
     scheme: str = ""
     code: int = 301
+    regex: str = ""
+    """An expression in the path that is replaced by ``substitution``; empty: see ``path``, ``prefix``."""
+    substitution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The requests of one session go to one endpoint, which a cookie (or a header) names."""
+
+    cookie: str = ""
+    path: str = "/"
+    ttl_s: float = 0.0
+    """How long the cookie lives; 0: as long as the browser's session."""
+    header: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +204,9 @@ class HttpRule:
     """The lane that its requests are put on; empty: they stay as they are."""
     ref: ObjectRef | None = None
     """The object that it was written in; ``None``: no object, a default."""
+    broken_status: int = 500
+    """What requests for targets get that are ``broken``: 500 or 503."""
+    session: Session | None = None
 
     @property
     def takes_everything(self) -> bool:

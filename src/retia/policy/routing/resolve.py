@@ -13,14 +13,14 @@ from typing import Any
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
-from retia.model.ids import qualify
+from retia.model.ids import gateway_name, qualify
 from retia.model.mesh import labels_match, labels_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.registry import mesh, service
 from retia.policy.routing import read
-from retia.policy.routing.choose import SIDECAR, Scope, gateway_name, holds_for, virtual_services
+from retia.policy.routing.choose import SIDECAR, Scope, holds_for, virtual_services
 from retia.policy.routing.forms import (
     Answer,
     HttpRule,
