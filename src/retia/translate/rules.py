@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -51,6 +52,8 @@ ORIGIN = "retia"
 HOST_SELECTION_ATTEMPTS = 5
 """How often a retry looks for an endpoint that wasn't tried; Istio's number."""
 NO_TARGET_STATUS = 503
+NO_BACKEND = "NoBackend"
+"""The cluster, which never exists, of a share of requests that has no destination."""
 
 
 @dataclass(slots=True)
@@ -117,6 +120,8 @@ def _put_match(target: Any, match: RequestMatch) -> None:
         target.path = path.value
     elif path.kind is MatchKind.PREFIX:
         target.prefix = path.value
+    elif path.kind is MatchKind.SEGMENTS:
+        target.path_separated_prefix = path.value
     else:
         target.safe_regex.regex = path.value
     if match.ignore_case and path is not None and path.kind is not MatchKind.REGEX:
@@ -192,12 +197,14 @@ def _put_weighted(action: Any, scene: Scene, rule: HttpRule, default_host: str) 
     """Several destinations. In Envoy, and so in Istio, a new host of the whole route wins over theirs."""
     for weighted in rule.targets:
         entry = action.weighted_clusters.clusters.add()
-        entry.name = scene.cluster(weighted.target)
+        entry.name = NO_BACKEND if weighted.broken else scene.cluster(weighted.target)
         entry.weight.value = weighted.weight
         _put_edits(entry, weighted.request, weighted.response)
         host = weighted.request.host or default_host
         if host:
             entry.host_rewrite_literal = host
+    if rule.broken_status == HTTPStatus.INTERNAL_SERVER_ERROR and any(each.broken for each in rule.targets):
+        action.cluster_not_found_response_code = route_components_pb2.RouteAction.INTERNAL_SERVER_ERROR
 
 
 def _put_retry(policy: Any, retry: Retry, *, hashed: bool) -> None:
@@ -239,6 +246,9 @@ def _put_redirect(action: Any, redirect: Redirect, match: RequestMatch) -> None:
         action.path_redirect = redirect.path
     elif redirect.prefix:
         action.prefix_rewrite = redirect.prefix
+    elif redirect.regex:
+        action.regex_rewrite.pattern.regex = redirect.regex
+        action.regex_rewrite.substitution = redirect.substitution
     action.response_code = _REDIRECTS.get(redirect.code, _REDIRECTS[301])
 
 

@@ -2,7 +2,8 @@
 
 An :class:`EdgeServer` is one port with the hosts that it serves; several may have one port, and are told
 apart by host (plain HTTP) or by server name (TLS). What it does with requests are :class:`EdgeHost`, with
-connections :class:`~retia.policy.routing.forms.TcpRule`. Istio's ``Gateway`` and Gateway API's are both read into these.
+connections :class:`~retia.policy.routing.forms.TcpRule`. Istio's ``Gateway`` and Gateway
+API's are both read into these.
 """
 
 from __future__ import annotations
@@ -91,9 +92,11 @@ class Authority:
     """Who may have signed clients' certificates: a secret, or a file on the gateway's host."""
 
     secret: str = ""
-    """``namespace/name`` of the secret whose ``ca.crt`` (``cacert``) it is; a secret named ``…-cacert`` is used
-    in its place where there is one."""
+    """``namespace/name`` of the secret whose ``ca.crt`` (``cacert``) it is; the secret
+    ``<name>-cacert`` is used in its place where there is one."""
     file: str = ""
+    text: str = ""
+    """The certificates themselves, in PEM; they are public."""
     crl_file: str = ""
     """A revocation list; with ``secret`` the list is the secret's (``ca.crl``)."""
     pem: bytes = b""
@@ -101,7 +104,7 @@ class Authority:
 
     @property
     def is_empty(self) -> bool:
-        return not self.secret and not self.file and not self.pem
+        return not (self.secret or self.file or self.text) and not self.pem
 
 
 @dataclass(frozen=True, slots=True)
