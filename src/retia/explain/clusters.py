@@ -21,6 +21,8 @@ _DEFAULT_LIMITS = {
 }
 _CLUSTER = cluster_pb2.Cluster
 _HEALTH = {0: "", 1: "healthy", 2: "unhealthy", 3: "draining", 4: "timeout", 5: "degraded"}
+_USABLE = (0, 1, 5)
+"""Unknown, healthy, degraded."""
 MATCH_METADATA = "envoy.transport_socket_match"
 _TLS = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _RAW = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
@@ -130,13 +132,13 @@ def _endpoints(lookup: Lookup, cluster: Any, kind: str, call: Call) -> tuple[tup
         return _assigned(cluster, cluster.load_assignment)
     if kind == "ORIGINAL_DST":
         tls, odd = _tls_of(cluster, {})
-        return (Endpoint(f"{connection.address}:{connection.port}", tls=tls),), odd
+        return (Endpoint(f"{connection.address}:{connection.port}", tls=tls, share=1.0),), odd
     if kind == "envoy.clusters.dynamic_forward_proxy" and call.request is not None:
         tls, odd = _tls_of(cluster, {})
         host, colon, port = call.request.host.rpartition(":")
         secure = tls is not None
         where = f"{host}:{port}" if colon else f"{call.request.host}:{443 if secure else 80}"
-        return (Endpoint(where, tls=tls),), odd
+        return (Endpoint(where, tls=tls, share=1.0),), odd
     if kind in ("envoy.cluster.strict_dns", "envoy.cluster.logical_dns", "envoy.clusters.dns"):
         return _assigned(cluster, cluster.load_assignment)
     return (), [f"clusters of the kind {kind}"]
@@ -145,11 +147,12 @@ def _endpoints(lookup: Lookup, cluster: Any, kind: str, call: Call) -> tuple[tup
 def _assigned(cluster: Any, assignment: Any) -> tuple[tuple[Endpoint, ...], list[str]]:
     found: list[Endpoint] = []
     odd: list[str] = []
-    for group in assignment.endpoints:
+    shares = _shares(cluster, assignment)
+    for number, group in enumerate(assignment.endpoints):
         locality = "/".join(
             p for p in (group.locality.region, group.locality.zone, group.locality.sub_zone) if p
         )
-        for each in group.lb_endpoints:
+        for index, each in enumerate(group.lb_endpoints):
             metadata = _match_metadata(each)
             tls, unclear = _tls_of(cluster, metadata)
             odd += [text for text in unclear if text not in odd]
@@ -158,13 +161,56 @@ def _assigned(cluster: Any, assignment: Any) -> tuple[tuple[Endpoint, ...], list
                     address=_address(each.endpoint.address),
                     priority=group.priority,
                     locality=locality,
-                    weight=each.load_balancing_weight.value if each.HasField("load_balancing_weight") else 1,
+                    weight=_weight(each),
                     health=_HEALTH.get(each.health_status, ""),
                     tls=tls,
                     metadata=tuple(sorted(metadata.items())),
+                    share=shares.get((number, index), 0.0),
                 )
             )
     return tuple(found), odd
+
+
+def _shares(cluster: Any, assignment: Any) -> dict[tuple[int, int], float]:
+    """The share of each endpoint, by its place: the most preferred priority with anything healthy has all."""
+    usable = {
+        (number, index): (group, each)
+        for number, group in enumerate(assignment.endpoints)
+        for index, each in enumerate(group.lb_endpoints)
+        if each.health_status in _USABLE
+    }
+    if not usable:
+        return {}
+    first = min(group.priority for group, _ in usable.values())
+    own = {place: _weight(each) for place, (group, each) in usable.items() if group.priority == first}
+    groups: dict[int, int] = {}
+    for (number, _), weight in own.items():
+        groups[number] = groups.get(number, 0) + weight
+    if not _by_locality(cluster):
+        total = sum(own.values())
+        return {place: weight / total for place, weight in own.items()}
+    weights = {number: assignment.endpoints[number].load_balancing_weight.value for number in groups}
+    total = sum(weights.values()) or 1
+    return {
+        (number, index): weight / groups[number] * weights[number] / total
+        for (number, index), weight in own.items()
+    }
+
+
+def _weight(endpoint: Any) -> int:
+    return int(endpoint.load_balancing_weight.value) if endpoint.HasField("load_balancing_weight") else 1
+
+
+def _by_locality(cluster: Any) -> bool:
+    """Whether the weights of localities count."""
+    if cluster.common_lb_config.HasField("locality_weighted_lb_config"):
+        return True
+    for policy in cluster.load_balancing_policy.policies:
+        message = unpack(policy.typed_extension_config.typed_config)
+        config = getattr(message, "locality_lb_config", None)
+        if config is not None and config.HasField("locality_weighted_lb_config"):
+            return True
+    return False
 
 
 def _address(address: Any) -> str:

@@ -130,7 +130,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address. ``share``: of the calls that come to this cluster, as far as weights decide."""
+    """One address that the proxy connects to."""
 
     address: str
     """``ip:port``, or a host name with port, or ``internal:<listener>``."""
@@ -141,6 +141,9 @@ class Endpoint:
     """As the resource says; empty: nothing is said, so it is taken for healthy."""
     tls: Tls | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    share: float = 0.0
+    """Of the cluster's calls, 0..1, while all is healthy that the resource does not call otherwise; what a
+    hash of the call decides is not counted in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,39 @@ def words(message: Any) -> str:
     return _compact(found) if found else "as Envoy's defaults are"
 
 
+def plain(packed: Any) -> Any:
+    """What an ``Any`` holds as JSON data; what can't be read is shown by its type and size alone."""
+    message = unpack(packed)
+    if message is None:
+        return {"@type": type_of(packed), "size_bytes": len(packed.value)}
+    return _plain(message)
+
+
+def _plain(message: Any) -> Any:
+    try:
+        return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    except (TypeError, ValueError, json_format.Error):
+        return _field_by_field(message)
+
+
+def _field_by_field(message: Any) -> Any:
+    """A message with something inside that has no known type."""
+    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
+        inner = unpack(message)
+        if inner is None:
+            return {"@type": type_of(message), "size_bytes": len(message.value)}
+        return {"@type": type_of(message), "value": _plain(inner)}
+    found = {}
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            found[field.name] = list(value) if field.is_repeated else value
+        elif field.message_type.GetOptions().map_entry:
+            found[field.name] = {str(k): _plain(v) if hasattr(v, "DESCRIPTOR") else v for k, v in value.items()}
+        else:
+            found[field.name] = [_plain(v) for v in value] if field.is_repeated else _plain(value)
+    return found
+
+
 def _compact(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(
