@@ -105,6 +105,8 @@ class ServicePort:
     name: str = ""
     target_port: int = 0
     """The port that the application listens on; 0: the same as ``number``."""
+    target_name: str = ""
+    """The name of that port, where it was given by name."""
 
     @property
     def app_port(self) -> int:
@@ -139,6 +141,9 @@ class Service:
     ``trafficDistribution``); empty: no preference of its own."""
     sticky: bool = False
     """A client's address chooses the endpoint (``sessionAffinity: ClientIP``)."""
+    alias: Host = Host("")
+    """Another host that this is a name of (``externalName``); a service of the mesh, if there is one of that
+    name."""
 
     def port(self, number: int) -> ServicePort | None:
         return next((p for p in self.ports if p.number == number), None)

@@ -9,14 +9,15 @@ A service comes from a Kubernetes ``Service``, a ``ServiceEntry``, or from workl
 order; ``Service`` and ``ServiceEntry`` for one host: the older object wins. An endpoint is a fact only while
 its application listens and is healthy.
 
-Index entries made here: ``vip`` and ``address`` (who has this address), ``http-ports`` and ``auto-ports``
-(port numbers of all services), ``se-wildcard`` (wildcard hosts), ``services`` (all hosts, for what is sent
-ahead of use); those of configuration objects are listed in :mod:`retia.policy.indexes`.
+Index entries made here: ``vip`` and ``address`` (who has this address), ``networks`` (pairs of a network and
+the hosts that have it), ``http-ports`` and ``auto-ports`` (port numbers of all services), ``se-wildcard``
+(wildcard hosts), ``services`` (all hosts, for what is sent ahead of use); those of configuration objects are
+listed in :mod:`retia.policy.indexes`.
 """
 
 from __future__ import annotations
 
-import ipaddress
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,21 +31,27 @@ from retia.model.mesh import (
     Labels,
     MeshSettings,
     Protocol,
-    Resolution,
     Service,
     ServicePort,
     Wire,
     Workload,
     WorkloadPort,
-    labels_match,
     labels_of,
 )
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import FactKey
 from retia.policy.indexes import FLAGS, Entry, entries
-
-_RESOLUTIONS = {"NONE": Resolution.PASSTHROUGH, "STATIC": Resolution.STATIC}
-"""Others are some kind of DNS."""
+from retia.policy.selecting import Labelled, Selectors
+from retia.policy.services import (
+    entry_endpoints,
+    is_address,
+    listed_endpoints,
+    matching_port,
+    port_of,
+    selector_of,
+    service_of,
+    wants_address,
+)
 
 
 class FactBase:
@@ -60,13 +67,18 @@ class FactBase:
         self._endpoints: dict[Host, tuple[Endpoint, ...]] = {}
         self._declared: dict[Host, list[ObjectRef]] = defaultdict(list)
         self._members: dict[Host, set[WorkloadId]] = defaultdict(set)
-        self._selecting: dict[Namespace, dict[ObjectRef, tuple[Labels, tuple[Host, ...]]]] = defaultdict(dict)
-        self._entries: dict[Namespace, set[ObjectRef]] = defaultdict(set)
+        self._selectors: Selectors[ObjectRef] = Selectors()
+        self._labelled: Labelled[WorkloadId] = Labelled()
+        self._entries: Labelled[ObjectRef] = Labelled()
         self._indexed: dict[Entry, set[ObjectRef]] = defaultdict(set)
         self._found_by: dict[ObjectRef, frozenset[Entry]] = {}
         self._addresses: dict[str, Counter[tuple[Host, int]]] = defaultdict(Counter)
         self._ports: dict[str, Counter[int]] = {"http-ports": Counter(), "auto-ports": Counter()}
         self._wildcards: set[Host] = set()
+        self._owners: dict[str, set[Host]] = defaultdict(set)
+        self._networks: dict[str, set[Host]] = defaultdict(set)
+        self._hosts: list[Host] = []
+        self._lacking: set[Host] = set()
         self._stale: set[Host] = set()
 
     # -- what sources say ----------------------------------------------------------------------------------
@@ -99,9 +111,23 @@ class FactBase:
                 self._vips[host] = vip
                 self._stale.add(host)
 
+    def drop_vips(self, hosts: Iterable[Host]) -> None:
+        """The virtual addresses of vanished hosts were given back."""
+        for host in hosts:
+            if self._vips.pop(host, None) is not None:
+                self._stale.add(host)
+
+    def put_patch(self, ref: ObjectRef, approved: ConfigObject | None) -> None:
+        """The form of an EnvoyFilter that proxies get; ``None``: none."""
+        self._changes[("patch", ref.namespace, ref.name)] = approved
+
     def put_quarantine(self, version: str, error: str | None) -> None:
         """Withhold resources of that content (``None``: no longer)."""
         self._changes[("quarantine", version)] = error
+
+    def put_rollout(self, ref: ObjectRef, weight: int | None) -> None:
+        """A canary's share of requests now, in percent (``None``: the rollout is no more)."""
+        self._changes[("rollout", ref.namespace, ref.name)] = weight
 
     # -- what translation reads ----------------------------------------------------------------------------
 
@@ -123,7 +149,7 @@ class FactBase:
     def hosts_without_vip(self) -> tuple[Host, ...]:
         """Hosts that need an address from the store before their names can resolve."""
         self._derive()
-        return tuple(sorted(h for h, s in self._services.items() if not s.vip and not h.startswith("*")))
+        return tuple(sorted(self._lacking))
 
     def take_changes(self) -> dict[FactKey, Any]:
         """The facts that differ since the last call; ``None`` for one that is gone."""
@@ -151,8 +177,9 @@ class FactBase:
         if ref.kind in ("Service", "ServiceEntry"):
             self._link_service(obj)
         elif ref.kind == "WorkloadEntry":
-            self._entries[ref.namespace].add(ref)
-            self._stale_selectors(ref.namespace, labels_of(obj.spec.labels))
+            labels = labels_of(obj.spec.labels)
+            self._entries.put(ref, ref.namespace, labels)
+            self._stale_selectors(ref.namespace, labels)
 
     def _unlink(self, obj: ConfigObject) -> None:
         ref = obj.ref
@@ -160,9 +187,9 @@ class FactBase:
             for host in self._hosts_declared(obj):
                 self._declared[host].remove(ref)
                 self._stale.add(host)
-            self._selecting[ref.namespace].pop(ref, None)
+            self._selectors.remove(ref)
         elif ref.kind == "WorkloadEntry":
-            self._entries[ref.namespace].discard(ref)
+            self._entries.remove(ref)
             self._stale_selectors(ref.namespace, labels_of(obj.spec.labels))
 
     def _link_service(self, obj: ConfigObject) -> None:
@@ -170,9 +197,7 @@ class FactBase:
         for host in hosts:
             self._declared[host].append(obj.ref)
             self._stale.add(host)
-        selector = _selector_of(obj)
-        if selector:
-            self._selecting[obj.ref.namespace][obj.ref] = (selector, hosts)
+        self._selectors.put(obj.ref, obj.ref.namespace, selector_of(obj))
 
     def _hosts_declared(self, obj: ConfigObject) -> tuple[Host, ...]:
         if obj.ref.kind == "Service":
@@ -180,9 +205,10 @@ class FactBase:
         return tuple(Host(h.lower()) for h in obj.spec.hosts)
 
     def _stale_selectors(self, namespace: Namespace, labels: Labels) -> None:
-        for selector, hosts in self._selecting[namespace].values():
-            if labels_match(selector, labels):
-                self._stale.update(hosts)
+        for ref in self._selectors.matching(namespace, labels):
+            obj = self._objects.get(ref)
+            if obj is not None:
+                self._stale.update(self._hosts_declared(obj))
 
     # -- workloads -----------------------------------------------------------------------------------------
 
@@ -197,9 +223,11 @@ class FactBase:
         if old is not None:
             for host in self._hosts_of(old):
                 self._members[host].discard(workload_id)
+            self._labelled.remove(workload_id)
             del self._workloads[workload_id]
         if new is not None:
             self._workloads[workload_id] = new
+            self._labelled.put(workload_id, new.namespace, new.labels)
             for host in self._hosts_of(new):
                 self._members[host].add(workload_id)
         self._changes[("workload", workload_id)] = new
@@ -229,14 +257,12 @@ class FactBase:
             if set(self._ports[name]) != before:
                 self._put_index(name, "", tuple(sorted(self._ports[name])))
         if changed_names:
-            self._put_index("services", "", tuple(sorted(self._services)))
+            self._put_index("services", "", tuple(self._hosts))
 
     def _derive_service(self, host: Host) -> Service | None:
         refs = sorted(self._declared.get(host, ()), key=lambda r: self._objects[r].order)
         if refs:
-            obj = self._objects[refs[0]]
-            make = _service_of if obj.ref.kind == "Service" else _external_of
-            return make(obj, host, self._vips.get(host, ""))
+            return service_of(self._objects[refs[0]], host, self._vips.get(host, ""), self._settings)
         members = self._members.get(host)
         if not members:
             return None
@@ -244,7 +270,7 @@ class FactBase:
         ports: dict[int, ServicePort] = {}
         for workload in workloads:
             for port in workload.ports:
-                ports.setdefault(port.number, _port_of(port))
+                ports.setdefault(port.number, port_of(port))
         first = workloads[0]
         return Service(
             host,
@@ -252,6 +278,7 @@ class FactBase:
             first.service,
             tuple(ports[n] for n in sorted(ports)),
             vip=self._vips.get(host, ""),
+            export_to=self._settings.service_export,
         )
 
     def _put_service(self, host: Host, old: Service | None, new: Service | None) -> None:
@@ -260,18 +287,35 @@ class FactBase:
                 continue
             for port in service.ports:
                 self._count_port(port, sign)
-        if old is not None and old.vip:
-            self._put_index("vip", old.vip, ())
-        if new is not None and new.vip:
-            self._put_index("vip", new.vip, (host,))
+        self._put_addresses(host, old, new)
         if host.startswith("*"):
             (self._wildcards.add if new else self._wildcards.discard)(host)
             self._put_index("se-wildcard", "", tuple(sorted(self._wildcards)))
         if new is None:
             del self._services[host]
+            del self._hosts[bisect_left(self._hosts, host)]
         else:
+            if old is None:
+                insort(self._hosts, host)
             self._services[host] = new
+        (self._lacking.add if new is not None and wants_address(new) else self._lacking.discard)(host)
         self._changes[("service", host)] = new
+
+    def _put_addresses(self, host: Host, old: Service | None, new: Service | None) -> None:
+        """Who has an address: several services may share one, and are told apart by their ports."""
+        before = {old.vip, *old.networks} - {""} if old is not None else set()
+        after = {new.vip, *new.networks} - {""} if new is not None else set()
+        for address in sorted(before ^ after):
+            owners = (self._owners if is_address(address) else self._networks)[address]
+            (owners.add if address in after else owners.discard)(host)
+            if is_address(address):
+                self._put_index("vip", address, tuple(sorted(owners)))
+            if not owners:
+                del (self._owners if is_address(address) else self._networks)[address]
+        if any(not is_address(address) for address in before ^ after):
+            self._put_index(
+                "networks", "", tuple((n, tuple(sorted(self._networks[n]))) for n in sorted(self._networks))
+            )
 
     def _count_port(self, port: ServicePort, sign: int) -> None:
         for name, wanted in (
@@ -289,22 +333,20 @@ class FactBase:
             found += self._endpoints_of(self._workloads[workload_id], service, by_name=True)
         for ref in self._declared.get(service.host, ()):
             obj = self._objects[ref]
-            selector = _selector_of(obj)
+            selector = selector_of(obj)
             if selector:
                 found += self._selected(service, ref.namespace, selector)
             if str(ref) == service.origin:
-                found += _listed_endpoints(obj, service)
+                found += listed_endpoints(obj, service, self._settings.trust_domain)
         return tuple(sorted(set(found), key=_endpoint_order))
 
     def _selected(self, service: Service, namespace: Namespace, selector: Labels) -> list[Endpoint]:
         found: list[Endpoint] = []
-        for workload in self._workloads.values():
-            if workload.namespace == namespace and labels_match(selector, workload.labels):
-                found += self._endpoints_of(workload, service, by_name=False)
-        for ref in self._entries.get(namespace, ()):
+        for workload_id in self._labelled.selected(namespace, selector):
+            found += self._endpoints_of(self._workloads[workload_id], service, by_name=False)
+        for ref in self._entries.selected(namespace, selector):
             entry = self._objects[ref].spec
-            if labels_match(selector, labels_of(entry.labels)):
-                found += _entry_endpoints(entry, service)
+            found += entry_endpoints(entry, service, ref.namespace, self._settings.trust_domain)
         return found
 
     def _endpoints_of(self, workload: Workload, service: Service, *, by_name: bool) -> list[Endpoint]:
@@ -312,7 +354,7 @@ class FactBase:
             return []
         found = []
         for port in service.ports:
-            mine = _matching_port(workload.ports, port, by_name=by_name)
+            mine = matching_port(workload.ports, port, by_name=by_name)
             if mine is not None and mine.listening:
                 found.append(self._endpoint(workload, port, mine))
         return found
@@ -345,6 +387,8 @@ class FactBase:
         touched: set[str] = set()
         for endpoints, sign in ((old or (), -1), (new, 1)):
             for endpoint in endpoints:
+                if endpoint.address.startswith("unix:"):
+                    continue
                 address = f"{endpoint.address}:{endpoint.app_port or endpoint.port}"
                 for key in (address, f"{address}@{endpoint.host}") if endpoint.host else (address,):
                     self._addresses[key][host, endpoint.service_port] += sign
@@ -385,101 +429,6 @@ class FactBase:
             if not live:
                 del self._addresses[address]
             self._put_index("address", address, live)
-
-
-def _selector_of(obj: ConfigObject) -> Labels:
-    if obj.ref.kind == "Service":
-        return labels_of(obj.spec.selector)
-    selector = obj.spec.workload_selector
-    return labels_of(selector.labels) if selector is not None else ()
-
-
-def _port_of(port: WorkloadPort) -> ServicePort:
-    return ServicePort(port.number, port.protocol, f"{port.protocol}-{port.number}", port.app_port)
-
-
-def _matching_port(
-    ports: tuple[WorkloadPort, ...], wanted: ServicePort, *, by_name: bool
-) -> WorkloadPort | None:
-    """The workload's port behind a service's port: by its number where the workload names the service, else
-    (and for a service that selects workloads) by the target port."""
-    same = next((p for p in ports if by_name and p.number == wanted.number), None)
-    return same or next((p for p in ports if wanted.app_port in (p.app_port, p.number)), None)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _service_of(obj: ConfigObject, host: Host, vip: str) -> Service:
-    spec = obj.spec
-    ports = tuple(
-        ServicePort(p.port, p.speaks, p.name, p.target_port if isinstance(p.target_port, int) else 0)
-        for p in spec.ports
-        if p.speaks is not None
-    )
-    return Service(
-        host,
-        obj.ref.namespace,
-        obj.ref.name,
-        ports,
-        vip=spec.cluster_ip if _is_address(spec.cluster_ip) else vip,
-        resolution=Resolution.DNS if spec.external_name else Resolution.STATIC,
-        external=bool(spec.external_name),
-        origin=str(obj.ref),
-    )
-
-
-def _external_of(obj: ConfigObject, host: Host, vip: str) -> Service:
-    spec = obj.spec
-    ports = tuple(
-        ServicePort(p.number, p.speaks, p.name, p.target_port or 0)
-        for p in spec.ports
-        if p.speaks is not None
-    )
-    own = next((a for a in spec.addresses if _is_address(a)), vip)
-    return Service(
-        host,
-        obj.ref.namespace,
-        obj.ref.name,
-        ports,
-        vip="" if host.startswith("*") else own,
-        resolution=_RESOLUTIONS.get(str(spec.resolution), Resolution.DNS),
-        external=str(spec.location) != "MESH_INTERNAL",
-        origin=str(obj.ref),
-    )
-
-
-def _listed_endpoints(obj: ConfigObject, service: Service) -> list[Endpoint]:
-    """The endpoints that the object itself names."""
-    if obj.ref.kind == "Service":
-        name = obj.spec.external_name
-        return [_plain(p, name, p.app_port) for p in service.ports] if name else []
-    return [e for entry in obj.spec.endpoints for e in _entry_endpoints(entry, service)]
-
-
-def _entry_endpoints(entry: Any, service: Service) -> list[Endpoint]:
-    """The endpoints of a ``WorkloadEntry``: no proxy of ours stands before it, so it is spoken to plainly."""
-    named = dict(entry.ports)
-    return [
-        _plain(
-            port,
-            entry.address,
-            named.get(port.name) or port.app_port,
-            labels=labels_of(entry.labels),
-            locality=entry.locality,
-            weight=entry.weight or 1,
-        )
-        for port in service.ports
-    ]
-
-
-def _plain(port: ServicePort, address: str, at: int, **more: Any) -> Endpoint:
-    return Endpoint(port.number, address, at, Wire.PLAIN, app_port=at, **more)
 
 
 def _endpoint_order(endpoint: Endpoint) -> tuple[int, str, int, str]:

@@ -9,8 +9,11 @@ index               key                             objects
 ==================  ==============================  ===================================================
 ``vs-host``         host or wildcard                VirtualServices that name it
 ``dr-host``         host or wildcard                DestinationRules for it
+``credential``      name of a Secret                DestinationRules that name it
 ``vs-gateway``      ``namespace/name``               VirtualServices that are bound to that Gateway
 ``gateway``         ``label=value``, or empty       Gateways whose selector begins with that label
+``ef-namespace``    namespace                       EnvoyFilters in it
+``sidecar-namespace``  namespace                    Sidecars in it
 ``pa-namespace``    namespace                       PeerAuthentications in it
 ``rollout-host``    host                            Rollouts of it
 ``lanes``           nothing                         all TrafficLanes
@@ -81,6 +84,26 @@ def _gateway(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
 
 def _destination_rule(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
     yield "dr-host", qualify(obj.spec.host, obj.ref.namespace, settings.dns_suffix)
+    policies = [obj.spec.traffic_policy, *(subset.traffic_policy for subset in obj.spec.subsets)]
+    for policy in (each for each in policies if each is not None):
+        for tls in (policy.tls, *(port.tls for port in policy.port_level_settings)):
+            if tls is not None and tls.credential_name:
+                yield "credential", tls.credential_name
+
+
+def _envoy_filter(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "ef-namespace", obj.ref.namespace
+    yield "uses", "patches"
+
+
+def _sidecar(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "sidecar-namespace", obj.ref.namespace
+    yield "uses", "sidecars"
+
+
+def _service_entry(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    if str(obj.spec.resolution) == "DYNAMIC_DNS":
+        yield "uses", "dynamic-dns"
 
 
 def _peer_authentication(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
@@ -122,7 +145,10 @@ INDEXERS: Mapping[str, Indexer] = MappingProxyType(
     {
         "VirtualService": _virtual_service,
         "DestinationRule": _destination_rule,
+        "ServiceEntry": _service_entry,
+        "Sidecar": _sidecar,
         "Gateway": _gateway,
+        "EnvoyFilter": _envoy_filter,
         "PeerAuthentication": _peer_authentication,
         "RateLimitPolicy": _rate_limit_policy,
         "OverloadPolicy": _overload_policy,

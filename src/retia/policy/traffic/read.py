@@ -146,10 +146,9 @@ def read_groups(policy: Any, ref: ObjectRef, where: str, *, selected: bool = Fal
                 )
             )
     lb = policy.load_balancer
-    pool = policy.connection_pool
     return Groups(
         _balancing(lb) if lb is not None else None,
-        (_tcp(pool.tcp), _http(pool.http)) if pool is not None else None,
+        read_pool(policy.connection_pool),
         _outlier(policy.outlier_detection) if policy.outlier_detection is not None else None,
         _tls(policy.tls, selected) if policy.tls is not None else None,
         _tunnel(getattr(policy, "tunnel", None)),
@@ -158,6 +157,11 @@ def read_groups(policy: Any, ref: ObjectRef, where: str, *, selected: bool = Fal
         tuple(provenance),
         tuple(findings),
     )
+
+
+def read_pool(pool: Any) -> tuple[TcpPool, HttpPool] | None:
+    """The limits of a ``connectionPool``; ``None``: there is none."""
+    return None if pool is None else (_tcp(pool.tcp), _http(pool.http))
 
 
 def locality_rules(setting: Any) -> LocalityRules | None:

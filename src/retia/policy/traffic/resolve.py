@@ -19,10 +19,11 @@ from retia.model.mesh import Labels, ProxyKind, labels_match, labels_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
+from retia.policy.budgets import budget_of
 from retia.policy.lanes import choose as lanes
 from retia.policy.registry import service
 from retia.policy.rollout import choose as rollout
-from retia.policy.traffic.forms import TrafficPolicy
+from retia.policy.traffic.forms import RetryBudget, TrafficPolicy
 from retia.policy.traffic.read import Groups, read_groups
 from retia.policy.visibility import visible
 
@@ -36,7 +37,7 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         return _implicit(view, host, port, subset)
     rules = _rules(view, host)
     if not rules:
-        return None if subset else _DEFAULT
+        return None if subset else _with_budget(view, host, _DEFAULT)
     found = _find_subset(rules, subset) if subset else None
     if subset and found is None:
         return None
@@ -53,7 +54,16 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         groups = groups.noting(Provenance(rule.ref, where))
         if chosen.traffic_policy is not None:
             groups = _at_port(groups, rule, chosen.traffic_policy, port, f"{where}.trafficPolicy")
-    return groups.finish(labels)
+    return _with_budget(view, host, groups.finish(labels))
+
+
+def _with_budget(view: View, host: str, policy: TrafficPolicy) -> TrafficPolicy:
+    """The budget of retries of an OverloadPolicy, where the DestinationRule has none."""
+    budget = budget_of(view, host) if policy.retry_budget is None else None
+    if budget is None:
+        return policy
+    rule = RetryBudget(budget.percent, budget.least)
+    return replace(policy, retry_budget=rule, provenance=(*policy.provenance, *budget.provenance))
 
 
 def _implicit(view: View, host: str, port: int, subset: str) -> TrafficPolicy | None:
