@@ -17,3 +17,17 @@ FAIL_OPEN = "retia.dev/fail-open"
 
 PURPOSE = "retia.dev/purpose"
 """Why Retia itself joined the mesh here: ``forward`` or ``publish``; absent: it is a user's workload."""
+
+GATEWAY = "retia.dev/gateway"
+"""The name of the gateway that this workload is: its proxy has no application, and listens as ``Gateway``
+objects say; absent: an ordinary workload."""
+
+GATEWAY_BIND = "retia.dev/gateway-bind"
+"""The address that a gateway listens on; absent: every IPv4 address of its host."""
+
+GATEWAY_PORTS = "retia.dev/gateway-ports"
+"""``80:8080,443:8443``: ports of ``Gateway`` objects and where they are bound; absent: as they are."""
+
+TRUSTED_PROXIES = "retia.dev/trusted-proxies"
+"""How many proxies before a gateway are trusted to say the client's address in ``x-forwarded-for``
+(``numTrustedProxies``); absent: 0, the connection's own address counts."""

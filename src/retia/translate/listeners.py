@@ -23,6 +23,7 @@ from retia.translate.chains import (
     add_original_destination,
     new_listener,
 )
+from retia.translate.edge.listeners import edge_listener_names
 from retia.translate.gateway import build_gateway
 from retia.translate.http_filters import HttpFilter, Place, chain_filters
 from retia.translate.inbound import build_inbound
@@ -48,6 +49,8 @@ def listener_names(view: View) -> tuple[str, ...]:
     """The listeners of this proxy."""
     if view.proxy("kind") is ProxyKind.HOST_GATEWAY:
         return (GATEWAY,)
+    if view.proxy("kind") is ProxyKind.GATEWAY:
+        return edge_listener_names(view)
     names = [
         name
         for name, attribute in (

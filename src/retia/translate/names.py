@@ -19,6 +19,9 @@ name                                           what
 ``ForwardProxyCluster``                        cluster: whatever host the request names (explicit capture)
 ``BlackHoleCluster``                           cluster: nowhere
 ``9080``, ``explicit``, ``upstream-9001``      route configurations
+``http.80``, ``https.443.<port name>.<gw>…``   route configurations of a gateway (``translate.edge.ports``)
+``0.0.0.0_8443``, ``status``                   listeners of a gateway
+``kubernetes://<name>[-cacert]``               secrets (``translate.secrets``)
 ``9080/reviews:9080``                          virtual host: route configuration and ``Host`` header
 ``9080/_``                                     virtual host without a message, which unblocks a listener
 =============================================  ====================================================
@@ -34,6 +37,7 @@ OUTBOUND_TCP = "outbound-tcp"
 EXPLICIT = "explicit"
 INBOUND = "inbound"
 GATEWAY = "gateway"
+EDGE_STATUS = "status"
 UPSTREAM = "upstream-"
 
 PASSTHROUGH = "PassthroughCluster"

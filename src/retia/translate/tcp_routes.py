@@ -119,18 +119,19 @@ def add_rule_chains(
             chain.filter_chain_match.transport_protocol = "tls"
             if ANY_SNI not in rule.snis:
                 chain.filter_chain_match.server_names.extend(rule.snis)
-            clusters |= _add_targets(view, chain, stat_prefix, rule.targets)
+            clusters |= add_targets(view, chain, stat_prefix, rule.targets)
     rest = next((rule for rule in rules.rules if not rule.snis), None)
     if rest is None:
         rest = TcpRule("", (WeightedTarget(Target(here.host, here.port)),))
     # A listener whose one chain has no condition needs no default.
     chain = listener.default_filter_chain if listener.filter_chains else listener.filter_chains.add()
     chain.name = f"{rest.ref} {rest.field}" if rest.ref is not None else "tcp"
-    clusters |= _add_targets(view, chain, stat_prefix, rest.targets)
+    clusters |= add_targets(view, chain, stat_prefix, rest.targets)
     return tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(clusters))
 
 
-def _add_targets(view: View, chain: Any, stat_prefix: str, targets: tuple[WeightedTarget, ...]) -> set[str]:
+def add_targets(view: View, chain: Any, stat_prefix: str, targets: tuple[WeightedTarget, ...]) -> set[str]:
+    """Fill a chain: bytes to the targets by their weights. Returns the clusters that it needs."""
     shares: dict[str, int] = {}
     for each in targets:
         cluster = _cluster(view, each.target)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from retia.model.mesh import ProxyKind
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
+from retia.policy.indexes import uses
 from retia.translate.clusters import build_cluster
+from retia.translate.edge import build_edge_routes
 from retia.translate.endpoints import build_endpoints
 from retia.translate.listeners import build_listener, listener_names
 from retia.translate.names import (
@@ -22,14 +24,24 @@ from retia.translate.names import (
     parse_virtual_host,
     placeholder,
 )
+from retia.translate.patches import added_names, patched
+from retia.translate.rate_limits import counter_refs
 from retia.translate.routes import build_route_config, build_virtual_host
+from retia.translate.secrets import build_secret
 
 
 def build(view: View, name: Name) -> Built:
     """The resource of that type and name as this proxy gets it."""
+    built = _build(view, name)
+    return patched(view, name, built) if uses(view, "patches") else built
+
+
+def _build(view: View, name: Name) -> Built:
     match name.type:
         case TypeUrl.LISTENER:
             return build_listener(view, name.name)
+        case TypeUrl.ROUTE if view.proxy("kind") is ProxyKind.GATEWAY:
+            return build_edge_routes(view, name.name)
         case TypeUrl.ROUTE:
             return build_route_config(view, name.name)
         case TypeUrl.VIRTUAL_HOST:
@@ -37,17 +49,26 @@ def build(view: View, name: Name) -> Built:
             return build_virtual_host(view, host) if host else _absent(name)
         case TypeUrl.CLUSTER | TypeUrl.ENDPOINTS:
             return _destination(view, name)
+        case TypeUrl.SECRET:
+            return build_secret(view, name.name)
         case _:
             return _absent(name)
 
 
 def listed(view: View, type_url: TypeUrl) -> tuple[str, ...]:
     """The names of a type that this proxy gets without asking for each: what a wildcard means."""
+    names = _listed(view, type_url)
+    if not uses(view, "patches"):
+        return names
+    return tuple(sorted({*names, *added_names(view, type_url)}))
+
+
+def _listed(view: View, type_url: TypeUrl) -> tuple[str, ...]:
     match type_url:
         case TypeUrl.LISTENER:
             return listener_names(view)
         case TypeUrl.CLUSTER:
-            return inbound_cluster_names(view)
+            return (*inbound_cluster_names(view), *(name.name for name in counter_refs(view)))
         case TypeUrl.VIRTUAL_HOST:
             return tuple(placeholder(name) for name in discovered_route_configs(view))
         case _:

@@ -19,16 +19,7 @@ from retia.policy.edge.forms import (
     TcpRules,
 )
 
-__all__ = [
-    "PROVIDERS",
-    "EdgeHost",
-    "EdgeServer",
-    "EdgeServers",
-    "Provider",
-    "edge_hosts",
-    "edge_servers",
-    "edge_tcp",
-]
+__all__ = ["PROVIDERS", "Provider", "edge_hosts", "edge_servers", "edge_tcp"]
 
 
 @dataclass(frozen=True, slots=True)

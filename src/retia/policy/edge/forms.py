@@ -95,8 +95,6 @@ class Authority:
     """``namespace/name`` of the secret whose ``ca.crt`` (``cacert``) it is; the secret
     ``<name>-cacert`` is used in its place where there is one."""
     file: str = ""
-    text: str = ""
-    """The certificates themselves, in PEM; they are public."""
     crl_file: str = ""
     """A revocation list; with ``secret`` the list is the secret's (``ca.crl``)."""
     pem: bytes = b""
@@ -104,7 +102,7 @@ class Authority:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.secret or self.file or self.text) and not self.pem
+        return not self.secret and not self.file and not self.pem
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""The servers of a gateway proxy by the port that it binds, and the names that follow from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retia.model.snapshot import View
+from retia.policy.edge import edge_servers
+from retia.policy.edge.forms import EdgeProtocol, EdgeServer
+
+_ISTIO_KIND = "Gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePort:
+    """One listener: an address and a port, with all servers that share them, the oldest first."""
+
+    address: str
+    number: int
+    udp: bool
+    servers: tuple[EdgeServer, ...]
+
+    @property
+    def listener(self) -> str:
+        """``0.0.0.0_8443``, as in Istio."""
+        name = f"{self.address}_{self.number}"
+        return f"udp_{name}" if self.udp else name
+
+    @property
+    def plain_http(self) -> tuple[EdgeServer, ...]:
+        return tuple(server for server in self.servers if server.protocol is EdgeProtocol.HTTP)
+
+
+def edge_ports(view: View, _key: str = "") -> tuple[EdgePort, ...]:
+    """All ports of this proxy."""
+    found: dict[tuple[str, int, bool], list[EdgeServer]] = {}
+    for server in view.query(edge_servers, "").servers:
+        address = server.bind or view.proxy("edge_address") or "0.0.0.0"
+        found.setdefault((address, server.bind_port, server.protocol is EdgeProtocol.UDP), []).append(server)
+    return tuple(EdgePort(*key, tuple(found[key])) for key in sorted(found))
+
+
+def route_config(port: EdgePort, server: EdgeServer) -> str:
+    """The route configuration of a server: ``http.80`` for all servers in plain text of a port,
+    ``https.443.<port's name>.<gateway>.<namespace>`` for one that ends TLS."""
+    if server.protocol is EdgeProtocol.HTTP:
+        first = port.plain_http[0]
+        return f"http.{first.port}.{first.bind}" if first.bind else f"http.{first.port}"
+    group = "" if server.ref.kind == _ISTIO_KIND else f".{server.ref.kind.lower()}"
+    return f"https.{server.port}.{server.name}.{server.ref.name}.{server.ref.namespace}{group}"
+
+
+def find_routes(view: View, name: str) -> tuple[EdgePort, tuple[EdgeServer, ...]] | None:
+    """The port and the servers behind a route configuration's name."""
+    for port in view.query(edge_ports, ""):
+        mine = tuple(s for s in port.servers if s.protocol.is_http and route_config(port, s) == name)
+        if mine:
+            return port, mine
+    return None
