@@ -12,6 +12,7 @@ from types import MappingProxyType
 from retia.config.schema import (
     ConfigMap,
     DestinationRule,
+    EnvoyFilter,
     Model,
     PeerAuthentication,
     Secret,
@@ -70,6 +71,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(NETWORKING, "DestinationRule", _ISTIO_VERSIONS, DestinationRule),
             Kind(NETWORKING, "ServiceEntry", _ISTIO_VERSIONS, ServiceEntry),
             Kind(NETWORKING, "WorkloadEntry", _ISTIO_VERSIONS, WorkloadEntry),
+            Kind(NETWORKING, "EnvoyFilter", ("v1alpha3",), EnvoyFilter),
             Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
             Kind("", "Service", ("v1",), Service),
             Kind("retia.dev", "Rollout", ("v1alpha1",), Rollout),
@@ -106,7 +108,7 @@ _BY_GROUP = {(kind.group, kind.kind): kind for kind in KINDS.values()}
 
 NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        NETWORKING: ("EnvoyFilter", "ProxyConfig", "Sidecar", "WorkloadGroup"),
+        NETWORKING: ("ProxyConfig", "Sidecar", "WorkloadGroup"),
         SECURITY: ("AuthorizationPolicy", "RequestAuthentication"),
         "telemetry.istio.io": ("Telemetry",),
         "extensions.istio.io": ("TrafficExtension", "WasmPlugin"),

@@ -143,6 +143,13 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         "OverloadPolicy": (),
         "HttpPolicy": (Limit("cache", "Envoy's cache filter is not ready for production"),),
         "WorkloadEntry": _ENDPOINT,
+        "EnvoyFilter": (
+            Limit("configPatches[].applyTo", "Envoy's bootstrap is made by the agent", _not_among("BOOTSTRAP")),
+            Limit("configPatches[].match.context", "there are no waypoints", _not_among("WAYPOINT")),
+            Limit("configPatches[].match.proxy", "select workloads by labels (workloadSelector)"),
+            Limit("configPatches[].match.listener.portName", "use portNumber"),
+            Limit("targetRefs", "select workloads by labels (workloadSelector)"),
+        ),
         "PeerAuthentication": (),
         "Gateway": (
             Limit("servers[].port.targetPort", "Istio's is without effect too", None, Code.DEPRECATED_FIELD),

@@ -20,6 +20,11 @@ index               key                             objects
 ``rate-limits``     a target (``policy.targets``)   RateLimitPolicies for it
 ``overload``        a target                        OverloadPolicies for it
 ``http-policies``   a target                        HttpPolicies for it
+``route-parent``    ``Gateway/namespace/name``       routes whose ``parentRefs`` name it (also ``Service/…``,
+                                                    ``ListenerSet/…``)
+``listener-set``    ``namespace/name``               ListenerSets for that Gateway of the Gateway API
+``grants``          namespace                       ReferenceGrants in it
+``backend-tls``     ``namespace/name``               BackendTLSPolicies for that Service
 ``uses``            a feature (``faults``)          whether any object asks for it; the value is ``("any",)``
                                                     so that a second such object changes nothing
 ==================  ==============================  ===================================================
@@ -29,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from retia.model.ids import MESH_GATEWAY, gateway_name, qualify
 from retia.model.mesh import MeshSettings
@@ -141,6 +147,37 @@ def _http_policy(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
         yield "http-policies", place
 
 
+def _route(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    """A route of the Gateway API."""
+    for parent in obj.spec.parent_refs:
+        yield "route-parent", f"{parent.kind}/{parent.namespace or obj.ref.namespace}/{parent.name}"
+    for rule in obj.spec.rules:
+        if getattr(rule, "session_persistence", None) is not None:
+            yield "uses", "sessions"
+        if any(getattr(each, "cors", None) is not None for each in _route_filters(rule)):
+            yield "uses", "cors"
+
+
+def _route_filters(rule: Any) -> Iterator[Any]:
+    yield from getattr(rule, "filters", ())
+    for ref in rule.backend_refs:
+        yield from getattr(ref, "filters", ())
+
+
+def _listener_set(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    parent = obj.spec.parent_ref
+    yield "listener-set", f"{parent.namespace or obj.ref.namespace}/{parent.name}"
+
+
+def _reference_grant(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    yield "grants", obj.ref.namespace
+
+
+def _backend_tls_policy(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
+    for ref in obj.spec.target_refs:
+        yield "backend-tls", f"{obj.ref.namespace}/{ref.name}"
+
+
 INDEXERS: Mapping[str, Indexer] = MappingProxyType(
     {
         "VirtualService": _virtual_service,
@@ -150,6 +187,14 @@ INDEXERS: Mapping[str, Indexer] = MappingProxyType(
         "Gateway": _gateway,
         "EnvoyFilter": _envoy_filter,
         "PeerAuthentication": _peer_authentication,
+        "HTTPRoute": _route,
+        "GRPCRoute": _route,
+        "TCPRoute": _route,
+        "TLSRoute": _route,
+        "ListenerSet": _listener_set,
+        "XListenerSet": _listener_set,
+        "ReferenceGrant": _reference_grant,
+        "BackendTLSPolicy": _backend_tls_policy,
         "RateLimitPolicy": _rate_limit_policy,
         "OverloadPolicy": _overload_policy,
         "HttpPolicy": _http_policy,

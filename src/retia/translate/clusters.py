@@ -54,6 +54,7 @@ from retia.translate.names import (
     Pinned,
     TcpDial,
 )
+from retia.translate.overload import put_ceilings
 from retia.translate.sources import service_provenance
 from retia.translate.tcp_routes import (
     NO_RULES,
@@ -292,6 +293,7 @@ def _inbound(view: View, name: InboundPort) -> Built:
     endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     pb.socket_address(endpoint.address, address, port.app_port)
     put_limits(cluster, TcpPool(), HttpPool())
+    put_ceilings(cluster, view, name.port)
     if port.http:
         put_http_options(cluster, port.protocol, TrafficPolicy(), MeshSettings(), h2=False)
     return Built(str(name), pb.dump(cluster))

@@ -46,6 +46,7 @@ class Order(IntEnum):
     CACHE = 85
     COMPRESSOR = 90
     SESSION = 95
+    COUNT = 97
     FORWARD = 98
     ROUTER = 99
 
@@ -70,4 +71,6 @@ class RouteConfig:
 
 
 Feature = Callable[[View, Place], Iterable[HttpFilter]]
+PortFeature = Callable[[View, int], Iterable[HttpFilter]]
+"""What one port of the workload needs, by its number."""
 RouteFeature = Callable[[View, HttpRule], Iterable[RouteConfig]]

@@ -16,21 +16,27 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.on_demand.v3 import on_demand_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 
+from retia.model.resource import Provenance
 from retia.model.snapshot import View
+from retia.policy.http_policy import gateway_handling, port_handling
 from retia.policy.indexes import uses
+from retia.policy.overload import gateway_overload, port_overload
+from retia.policy.ratelimit import gateway_limits, port_limits
 from retia.policy.routing.forms import Fault, HttpRule
-from retia.translate import cors, pb
+from retia.translate import cors, http_policies, overload, pb, rate_limits
 from retia.translate.filters import (
     Feature,
     HttpFilter,
     Order,
     Packed,
     Place,
+    PortFeature,
     RouteConfig,
     RouteFeature,
 )
 from retia.translate.forward_proxy import put_dns_cache
 from retia.translate.lanes import lane_filters, lane_route
+from retia.translate.rollouts import rollout_filters
 
 __all__ = [
     "FEATURES",
@@ -40,7 +46,10 @@ __all__ = [
     "Place",
     "RouteConfig",
     "chain_filters",
+    "gateway_provenance",
     "needs_http",
+    "port_provenance",
+    "put_host_features",
     "put_route_features",
 ]
 
@@ -54,14 +63,16 @@ ON_DEMAND_TIMEOUT_S = 5.0
 
 
 def chain_filters(
-    view: View, place: Place, *, on_demand: bool, forward_proxy: bool = False
+    view: View, place: Place, *, on_demand: bool, forward_proxy: bool = False, port: int = 0
 ) -> tuple[HttpFilter, ...]:
     """The filters of a chain in order, the router last.
 
     ``on_demand``: virtual hosts and clusters are asked for when a request needs them. ``forward_proxy``:
-    requests for hosts that no service has are passed on by name.
+    requests for hosts that no service has are passed on by name. ``port``: of the workload, for its chains.
     """
     found = [each for feature in FEATURES for each in feature(view, place)]
+    if port:
+        found += [each for feature in PORT_FEATURES for each in feature(view, port)]
     if on_demand:
         found.append(_ON_DEMAND)
     if forward_proxy:
@@ -72,13 +83,39 @@ def chain_filters(
     return tuple(sorted(found, key=lambda each: (each.order, each.name)))
 
 
-def needs_http(view: View) -> bool:
-    """Whether any object asks this proxy's inbound side to look into requests; else it passes bytes.
+def needs_http(view: View, port: int = 0) -> bool:
+    """Whether any object asks this proxy's inbound side to look into requests of that port (0: of any); else
+    it passes bytes.
 
     Callers need not know: they open the same TLS to it and speak the application's own codec, which the
     proxy parses or not.
     """
+    if port and overload.sheds(view, port):
+        return True
+    if port and any(True for feature in PORT_FEATURES for _ in feature(view, port)):
+        return True
     return any(True for feature in FEATURES for _ in feature(view, Place.INBOUND))
+
+
+def port_provenance(view: View, port: int) -> tuple[Provenance, ...]:
+    """The policies that shape the chains of one port of the workload."""
+    limits = view.query(port_limits, port).provenance
+    return (*limits, *view.query(port_overload, port).provenance, *view.query(port_handling, port).provenance)
+
+
+def gateway_provenance(view: View) -> tuple[Provenance, ...]:
+    """The policies that shape the chains of this gateway."""
+    limits = view.query(gateway_limits, "").provenance
+    overloads = view.query(gateway_overload, "").provenance
+    return (*limits, *overloads, *view.query(gateway_handling, "").provenance)
+
+
+def put_host_features(virtual_host: Any, view: View, rules: Iterable[HttpRule]) -> tuple[Provenance, ...]:
+    """Tell the filters what rules ask of them together, at their virtual host; the objects that say so."""
+    configs, provenance = rate_limits.host_limits(view, rules)
+    for each in configs:
+        pb.put(virtual_host.typed_per_filter_config[each.name], each.config)
+    return provenance
 
 
 def put_route_features(route: Any, view: View, rule: HttpRule) -> None:
@@ -144,7 +181,21 @@ _ROUTER = HttpFilter(Order.ROUTER, ROUTER, _router(counting=False))
 _COUNTING_ROUTER = HttpFilter(Order.ROUTER, ROUTER, _router(counting=True))
 _ON_DEMAND = HttpFilter(Order.ON_DEMAND, ON_DEMAND, _on_demand())
 
-FEATURES: tuple[Feature, ...] = (cors.filters, _faults, lane_filters)
+FEATURES: tuple[Feature, ...] = (
+    cors.filters,
+    _faults,
+    lane_filters,
+    rollout_filters,
+    rate_limits.limit_filters,
+    overload.overload_filters,
+    http_policies.handling_filters,
+)
 """What may put filters into chains."""
+PORT_FEATURES: tuple[PortFeature, ...] = (
+    rate_limits.port_filters,
+    overload.port_filters,
+    http_policies.port_filters,
+)
+"""What may put filters into the chains of one port of a workload."""
 ROUTE_FEATURES: tuple[RouteFeature, ...] = (cors.of_route, _fault_of, lane_route)
 """What may configure them on routes."""

@@ -15,8 +15,8 @@ refuse         refused                           refused: a security object can'
 =============  ================================  =================================================
 
 Depth: bytes are passed after TLS and the check of identity, unless the workload is annotated
-``retia.dev/inbound: http``; then HTTP is parsed in every chain of its HTTP ports, so that no depth by-passes
-the other.
+``retia.dev/inbound: http`` or a policy looks into the port's requests; then HTTP is parsed in every chain of
+the port, so that no depth by-passes the other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2
 from google.protobuf import wrappers_pb2
@@ -37,14 +38,15 @@ from retia.policy.authn import Inbound, PortMode, port_mode
 from retia.policy.registry import mesh, service
 from retia.translate import hcm, pb, tls
 from retia.translate.chains import add_inspectors, add_tcp, new_listener
-from retia.translate.http_filters import HttpFilter, Place, chain_filters, needs_http
+from retia.translate.http_filters import Place, chain_filters, needs_http, port_provenance
 from retia.translate.names import ALPN_H2, ALPN_L4, INBOUND, InboundPort
+from retia.translate.overload import add_critical_routes
+from retia.translate.rate_limits import network_filters
 
 HELLO_TIMEOUT_FACTOR = 5
 """How much longer than for detection a caller may take to say hello. A busy peer's late hello must not be
 taken for plaintext; the price is paid only by plaintext callers that wait for the server to speak first."""
 
-Filters = tuple[HttpFilter, ...]
 _HTTP = http_connection_manager_pb2.HttpConnectionManager
 _BY_SERVER_NAME = pb.packed(network_inputs_pb2.ServerNameInput())
 _BY_ALPN = pb.packed(network_inputs_pb2.ApplicationProtocolInput())
@@ -69,7 +71,6 @@ class PortPlan:
 def inbound_ports(view: View) -> tuple[PortPlan, ...]:
     """The ports of this proxy's workload, sorted by number."""
     declared = dict(view.proxy("annotations")).get(annotation.INBOUND) == "http"
-    wants_http = declared or needs_http(view)
     namespace, labels = view.proxy("namespace"), view.proxy("labels")
     address = view.proxy("inbound_address")
     plans = []
@@ -81,7 +82,7 @@ def inbound_ports(view: View) -> tuple[PortPlan, ...]:
                 number=port.number,
                 app_port=port.app_port,
                 protocol=protocol,
-                http=wants_http and protocol.is_http,
+                http=(declared or needs_http(view, port.number)) and protocol.is_http,
                 called_as=((port.number, ""), *((n, h) for h, n in owners if n != port.number)),
                 mode=view.query(port_mode, (namespace, labels, port.number)),
             )
@@ -99,17 +100,18 @@ def build_inbound(view: View) -> Built:
     add_inspectors(listener, mesh(view).protocol_detection_timeout_s * HELLO_TIMEOUT_FACTOR, http=False)
     trust_domain = view.proxy("trust_domain")
     open_plans = [plan for plan in plans if plan.mode.mode is not Inbound.REFUSE]
-    filters = chain_filters(view, Place.INBOUND, on_demand=False)
     for plan in open_plans:
-        _add_chains(listener, plan, trust_domain, filters)
+        _add_chains(listener, view, plan, trust_domain)
     if open_plans:
         _put_matcher(listener.filter_chain_matcher, open_plans)
     else:
         # A listener needs a chain; nothing leads to this one.
         _add_refusing(listener)
-    provenance = tuple(dict.fromkeys(p for plan in plans for p in plan.mode.provenance))
+    security = tuple(dict.fromkeys(p for plan in plans for p in plan.mode.provenance))
+    policies = (p for plan in open_plans for p in port_provenance(view, plan.number))
+    provenance = tuple(dict.fromkeys((*security, *policies)))
     refs = tuple(Name(TypeUrl.CLUSTER, str(InboundPort(plan.number))) for plan in open_plans)
-    return Built(INBOUND, pb.dump(listener), refs=refs, provenance=provenance, security=bool(provenance))
+    return Built(INBOUND, pb.dump(listener), refs=refs, provenance=provenance, security=bool(security))
 
 
 def _declared(view: View, own: Protocol, owners: Iterable[tuple[str, int]]) -> Protocol:
@@ -127,25 +129,22 @@ def _declared(view: View, own: Protocol, owners: Iterable[tuple[str, int]]) -> P
 # -- chains ------------------------------------------------------------------------------------------------
 
 
-def _add_chains(listener: Any, plan: PortPlan, trust_domain: str, filters: Filters) -> None:
+def _add_chains(listener: Any, view: View, plan: PortPlan, trust_domain: str) -> None:
     chain = _chain(listener, f"mtls-{plan.number}")
     tls.mesh_server(chain.transport_socket, trust_domain, ALPN_L4)
-    _add_application(chain, plan, filters, _HTTP.AUTO)
+    _add_application(chain, view, plan, _HTTP.AUTO)
     if plan.http:
         chain = _chain(listener, f"mtls-h2-{plan.number}")
         tls.mesh_server(chain.transport_socket, trust_domain, ALPN_H2)
-        _add_application(chain, plan, filters, _HTTP.HTTP2)
+        _add_application(chain, view, plan, _HTTP.HTTP2)
     if not _takes_plaintext(plan):
         return
-    _add_application(_chain(listener, f"plain-{plan.number}"), plan, filters, _HTTP.AUTO)
+    _add_application(_chain(listener, f"plain-{plan.number}"), view, plan, _HTTP.AUTO)
     if plan.http:
         # TLS that isn't the mesh's is the application's own: nothing in it can be parsed.
-        add_tcp(
-            _chain(listener, f"foreign-{plan.number}"),
-            f"inbound_{plan.number}",
-            str(InboundPort(plan.number)),
-            on_demand=False,
-        )
+        foreign = _chain(listener, f"foreign-{plan.number}")
+        _put_network_filters(foreign, view, plan)
+        add_tcp(foreign, f"inbound_{plan.number}", str(InboundPort(plan.number)), on_demand=False)
 
 
 def _takes_plaintext(plan: PortPlan) -> bool:
@@ -158,9 +157,18 @@ def _chain(listener: Any, name: str) -> Any:
     return chain
 
 
-def _add_application(chain: Any, plan: PortPlan, filters: Filters, codec: Any) -> None:
-    """To the application: parsed, where the workload asks for it, or as bytes."""
+def _put_network_filters(chain: Any, view: View, plan: PortPlan) -> None:
+    """What limits connections, before all else."""
+    for name, config in network_filters(view, plan.number):
+        network = chain.filters.add()
+        network.name = name
+        pb.put(network.typed_config, config)
+
+
+def _add_application(chain: Any, view: View, plan: PortPlan, codec: Any) -> None:
+    """To the application: parsed, where the workload or a policy asks for it, or as bytes."""
     cluster = str(InboundPort(plan.number))
+    _put_network_filters(chain, view, plan)
     if not plan.http:
         add_tcp(chain, f"inbound_{plan.number}", cluster, on_demand=False)
         return
@@ -176,12 +184,14 @@ def _add_application(chain: Any, plan: PortPlan, filters: Filters, codec: Any) -
     virtual_host = routes.virtual_hosts.add()
     virtual_host.name = f"inbound|http|{plan.number}"
     virtual_host.domains.append("*")
-    route = virtual_host.routes.add()
+    route = route_components_pb2.Route()
     route.name = "default"
     route.match.prefix = "/"
     route.route.cluster = cluster
     pb.duration(route.route.timeout, 0)
-    hcm.put_filters(manager, filters)
+    add_critical_routes(virtual_host, view, plan.number, route)
+    virtual_host.routes.append(route)
+    hcm.put_filters(manager, chain_filters(view, Place.INBOUND, on_demand=False, port=plan.number))
     hcm.add_to(chain, manager)
 
 

@@ -32,6 +32,7 @@ from retia.policy.registry import (
 from retia.policy.routing import HttpRule, HttpRules, default_retry, http_rules
 from retia.policy.routing.forms import Target, WeightedTarget
 from retia.translate import pb
+from retia.translate.http_filters import put_host_features
 from retia.translate.listeners import find_upstream
 from retia.translate.names import (
     DEFAULT_HTTP_PORT,
@@ -217,8 +218,10 @@ class _Builder:
         virtual_host.domains.extend(domains)
         if self.connect:
             self._put_connect(virtual_host)
-        for rule in self._arranged():
+        rules = self._arranged()
+        for rule in rules:
             add_rule(virtual_host, self.scene, rule, default_host=self.host)
+        self.scene.provenance.extend(put_host_features(virtual_host, self.view, rules))
         return virtual_host
 
     def built(self, name: str, message: Any, aliases: tuple[str, ...]) -> Built:
