@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from retia.model.ids import Host
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.rollout.choose import CANARY, STABLE, rollout_of
@@ -54,7 +55,7 @@ def split_rule(view: View, rule: HttpRule) -> tuple[HttpRule, tuple[Provenance, 
     return replace(rule, targets=tuple(targets)), tuple(s.provenance for s in splits.values())
 
 
-def _parts(weighted: WeightedTarget, splits: dict[str, Split]) -> Iterable[WeightedTarget]:
+def _parts(weighted: WeightedTarget, splits: dict[Host, Split]) -> Iterable[WeightedTarget]:
     target = weighted.target
     split = splits.get(target.host) if not target.subset else None
     if split is None:
