@@ -159,8 +159,8 @@ _ENTRIES = (
     Entry(
         Code.HOST_CONFLICT,
         "Two VirtualServices for one host",
-        "The older object holds alone; the rules of the other have no effect for sidecars.",
-        "Write the rules for one host into one VirtualService.",
+        "The older object's rules come first and take all of this rule's requests; it is never reached.",
+        "Make the matches differ, or write the rules for one host into one VirtualService.",
     ),
     Entry(
         Code.EMPTY_SUBSET,

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from retia.analysis.reach import covers, takes_everything
 from retia.analysis.world import World, seen_together
 from retia.config.codes import Code, finding
+from retia.config.schema.http_match import HTTPMatchRequest
 from retia.model.finding import Finding
 from retia.model.ids import Host
 from retia.model.objects import ConfigObject
+
+_RIVALS = 20
+_BLOCKS = 200
+"""Objects and matches that are compared with each other; what lies beyond is let pass. Arbitrary."""
 
 
 def check(world: World) -> Iterator[Finding]:
@@ -20,22 +26,41 @@ def check(world: World) -> Iterator[Finding]:
 
 
 def _virtual_services(world: World) -> Iterator[Finding]:
-    """Sidecars take one object for a host, the oldest; Istio merges for gateways only."""
+    """Objects for one host are joined by age: of two rules for the same requests the older holds."""
     owners: dict[Host, list[ConfigObject]] = defaultdict(list)
     for obj in world.kind("VirtualService"):
         if not obj.spec.applies_to_mesh:
             continue
-        for index, name in enumerate(obj.spec.hosts):
+        for name in obj.spec.hosts:
             host = world.host(obj, name)
-            rival = next((each for each in owners[host] if each != obj and seen_together(each, obj)), None)
-            if rival is not None:
-                message = (
-                    f"is {host}, for which {rival.ref} is older and holds alone; these rules have no effect"
-                )
-                remedy = "write the rules for one host into one VirtualService"
-                field = f"spec.hosts[{index}]"
-                yield finding(Code.HOST_CONFLICT, message, ref=obj.ref, field=field, remedy=remedy)
+            older = [each for each in owners[host] if each != obj and seen_together(each, obj)]
+            if older:
+                yield from _hidden(host, older[:_RIVALS], obj)
             owners[host].append(obj)
+
+
+def _hidden(host: Host, older: list[ConfigObject], obj: ConfigObject) -> Iterator[Finding]:
+    taken = [(where, block) for each in older for where, block in _blocks(each)][:_BLOCKS]
+    for index, rule in enumerate(obj.spec.http[:_BLOCKS]):
+        blocks = rule.match or (HTTPMatchRequest(),)
+        takers = [next((where for where, wide in taken if _hides(wide, block)), "") for block in blocks]
+        if all(takers):
+            message = f"is never reached for {host}: {takers[0]} is older and takes its requests"
+            remedy = "make the matches differ, or write the rules for one host into one VirtualService"
+            yield finding(
+                Code.HOST_CONFLICT, message, ref=obj.ref, field=f"spec.http[{index}]", remedy=remedy
+            )
+
+
+def _blocks(obj: ConfigObject) -> Iterator[tuple[str, HTTPMatchRequest]]:
+    for index, rule in enumerate(obj.spec.http):
+        where = f"spec.http[{index}] of {obj.ref}"
+        yield from ((where, block) for block in rule.match or (HTTPMatchRequest(),))
+
+
+def _hides(wide: HTTPMatchRequest, narrow: HTTPMatchRequest) -> bool:
+    """A match for everything goes behind all narrower ones, whatever its age."""
+    return covers(wide, narrow) and (not takes_everything(wide) or takes_everything(narrow))
 
 
 def _destination_rules(world: World) -> Iterator[Finding]:

@@ -16,6 +16,8 @@ from retia.config.schema.virtual_service import HTTPRoute
 from retia.model.finding import Finding
 
 _EVERYTHING = HTTPMatchRequest()
+_COMPARED = 200
+"""Earlier matches that each is compared with; what lies beyond is let pass. Arbitrary."""
 _REMEDY = "put the narrower rule first"
 
 
@@ -39,14 +41,20 @@ def unreachable(rules: tuple[HTTPRoute, ...]) -> Iterator[tuple[str, str]]:
                 if where:
                     message = f"never holds: {where} takes all of its requests"
                     yield f"http[{index}].match[{number}]", message
-        earlier += [
-            (f"spec.http[{index}].match[{number}]" if rule.match else f"spec.http[{index}]", block)
-            for number, block in enumerate(blocks)
-        ]
+        if len(earlier) < _COMPARED:
+            earlier += [
+                (f"spec.http[{index}].match[{number}]" if rule.match else f"spec.http[{index}]", block)
+                for number, block in enumerate(blocks)
+            ]
 
 
 def _covering(earlier: list[tuple[str, HTTPMatchRequest]], block: HTTPMatchRequest) -> str:
     return next((where for where, wide in earlier if covers(wide, block)), "")
+
+
+def takes_everything(block: HTTPMatchRequest) -> bool:
+    """Whether it matches every request of every caller."""
+    return covers(block, _EVERYTHING)
 
 
 def covers(wide: HTTPMatchRequest, narrow: HTTPMatchRequest) -> bool:

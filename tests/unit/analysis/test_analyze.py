@@ -129,9 +129,16 @@ class TestConflicts:
         new = virtual_service(to("{host: reviews}"), "new", created=2)
         found = analyze([new, old], [service("reviews"), service("reviews", namespace="shop")])
         assert said(found) == [
-            f"VirtualService/default/new: spec.hosts[0]: is {REVIEWS}, for which VirtualService/shop/old is older and "
-            "holds alone; these rules have no effect"
+            f"VirtualService/default/new: spec.http[0]: is never reached for {REVIEWS}: spec.http[0] of "
+            "VirtualService/shop/old is older and takes its requests"
         ]
+
+    def test_a_narrower_rule_of_a_younger_object_is_reached(self) -> None:
+        old = virtual_service(to("{host: reviews}", REVIEWS), "old", "shop", created=1)
+        narrow = to("{host: reviews}").replace("[{route", "[{match: [{uri: {prefix: /a}}], route")
+        new = virtual_service(narrow, "new", created=2)
+        found = analyze([new, old], [service("reviews"), service("reviews", namespace="shop")])
+        assert said(found) == []
 
     def test_no_fight_where_no_caller_sees_both(self) -> None:
         spec = f"{to('{host: ' + REVIEWS + '}', REVIEWS)}\nexportTo: ['.']"

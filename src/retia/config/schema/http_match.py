@@ -18,6 +18,9 @@ from retia.config.schema.types import (
     is_claim,
 )
 
+MAX_TEXT = 8192
+"""Characters that a match compares: no proxy takes a longer line in its default settings."""
+
 
 class HTTPMatchRequest(Model):
     """Conditions on a request, all of which must hold."""
@@ -46,6 +49,7 @@ class HTTPMatchRequest(Model):
     stat_prefix: Text = ""
 
     def problems(self) -> Iterator[Problem]:
+        yield from self._long()
         for field in ("uri", "scheme", "method", "authority"):
             match: StringMatch | None = getattr(self, field)
             if match is None:
@@ -60,6 +64,19 @@ class HTTPMatchRequest(Model):
             ("queryParams", self.query_params),
         ):
             yield from (_empty(field, key, "prefix") for key, match in pairs if match.prefix == "")
+
+    def _long(self) -> Iterator[Problem]:
+        named = [((field,), getattr(self, field)) for field in ("uri", "scheme", "method", "authority")]
+        for field, pairs in (
+            ("headers", self.headers),
+            ("withoutHeaders", self.without_headers),
+            ("queryParams", self.query_params),
+        ):
+            named += [((field, key), match) for key, match in pairs]
+        for path, match in named:
+            size = max(len(text or "") for text in (match.exact, match.prefix)) if match else 0
+            if size > MAX_TEXT:
+                yield Problem(path, f"has {size} characters; at most {MAX_TEXT} are allowed", Code.BAD_VALUE)
 
     @property
     def claims(self) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from pydantic import Field
 
 from retia.config import names
 from retia.config.codes import Code
@@ -35,6 +38,10 @@ from retia.config.schema.types import (
     export_problems,
 )
 
+MAX_MATCHES = 5000
+"""Matches of all rules of one protocol: each is a route at every caller's proxy. Arbitrary."""
+MAX_HOSTS = 1000
+"""Hosts of one object. Arbitrary."""
 MESH_GATEWAY = "mesh"
 """The reserved name for all sidecars."""
 
@@ -191,19 +198,20 @@ class TLSRoute(Model):
 class VirtualService(Model):
     """Rules for the traffic to some hosts."""
 
-    hosts: tuple[HostOrAddress, ...] = ()
+    hosts: Annotated[tuple[HostOrAddress, ...], Field(max_length=MAX_HOSTS)] = ()
     """Names and addresses that clients call. None: the rules are for a ``delegate`` of others."""
     gateways: tuple[GatewayName, ...] = ()
     """None: ``mesh``, that is all sidecars."""
-    http: tuple[HTTPRoute, ...] = ()
-    tls: tuple[TLSRoute, ...] = ()
-    tcp: tuple[TCPRoute, ...] = ()
+    http: Annotated[tuple[HTTPRoute, ...], Field(max_length=MAX_MATCHES)] = ()
+    tls: Annotated[tuple[TLSRoute, ...], Field(max_length=MAX_MATCHES)] = ()
+    tcp: Annotated[tuple[TCPRoute, ...], Field(max_length=MAX_MATCHES)] = ()
     export_to: tuple[Visibility, ...] = ()
     """Namespaces whose callers it applies to. None: all."""
 
     def problems(self) -> Iterator[Problem]:
         if not (self.http or self.tls or self.tcp):
             yield Problem((), "must have http, tls or tcp rules", Code.MISSING_FIELD)
+        yield from self._size_problems()
         yield from self._host_problems()
         yield from self._delegate_problems()
         yield from self._claim_problems()
@@ -218,6 +226,13 @@ class VirtualService(Model):
     @property
     def _has_gateway(self) -> bool:
         return any(gateway != MESH_GATEWAY for gateway in self.gateways)
+
+    def _size_problems(self) -> Iterator[Problem]:
+        for field in ("http", "tls", "tcp"):
+            count = sum(max(1, len(rule.match)) for rule in getattr(self, field))
+            if count > MAX_MATCHES:
+                message = f"has {count} matches; at most {MAX_MATCHES} are allowed"
+                yield Problem((field,), message, Code.BAD_VALUE)
 
     def _host_problems(self) -> Iterator[Problem]:
         for index, host in enumerate(self.hosts):
