@@ -88,7 +88,7 @@ def test_gateways_read_the_rules_that_are_bound_to_them() -> None:
     world = mesh(
         virtual_service("ours", to("v1", A), more="gateways: [ingress],"),
         virtual_service("theirs", to("v1", B), more="gateways: [infra/ingress],"),
-        virtual_service("both", meshed, to("v3"), more="gateways: [mesh, ./ingress],"),
+        virtual_service("both", meshed, to("v3"), more="gateways: [mesh, ingress],"),
     )
     objects = [world.view.fact("config", "VirtualService", "default", n) for n in ("ours", "theirs", "both")]
 
