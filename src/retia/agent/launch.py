@@ -39,7 +39,6 @@ from retia.agent.watch import ListenWatch, ProcessGone, ProcessWatch
 from retia.api.local import Launch, Launched, LocalError, UpstreamSpec
 from retia.authority.errors import AuthorityError
 from retia.model import annotation
-from retia.model.mesh import ProxyKind
 from retia.node.addresses import EXPLICIT_PORT, MAX_WORKLOAD, workload_addresses
 from retia.node.errors import CaptureError
 
@@ -123,6 +122,9 @@ class Launcher:
 
     def _choose(self, request: Launch) -> Choice:
         wanted = self._default_capture if request.capture == "auto" else request.capture
+        if annotation.GATEWAY in request.annotations:
+            # Nothing is captured: there is no program, and its proxy goes where it is told.
+            wanted = "explicit"
         choice = self._model.capture.choose(wanted)
         if choice is None:
             reason = self._model.capture.reason
@@ -193,7 +195,7 @@ class Launcher:
             await self._model.session.connected.wait()
         progress("starting the proxy")
         cgroup = self._capture(record)
-        running = await self._proxies.start(record.id, ProxyKind.SIDECAR, record.number, record.id, cgroup)
+        running = await self._proxies.start(record.id, record.kind, record.number, record.id, cgroup)
         self._model.tell(instance)
         self._model.tell_proxy(running)
         await self._sign(instance)
@@ -293,7 +295,7 @@ class Launcher:
         self._model.instances[record.id] = instance
         cgroup = self._capture(record)
         self._model.keys.load(record.id)
-        running = await self._proxies.adopt(record.id, ProxyKind.SIDECAR, record.number, record.id, cgroup)
+        running = await self._proxies.adopt(record.id, record.kind, record.number, record.id, cgroup)
         self._model.set_secrets(running)
         if record.capture == "ebpf":
             await self._dns.open(record.id, record.namespace, record.app_address)

@@ -251,6 +251,6 @@ class Proxies:
     async def _spawn(self, running: RunningProxy, cgroup: str) -> None:
         config = envoy.bootstrap(running.id, running.workload, running.folder)
         envoy.write_bootstrap(config, running.folder)
-        threads = 2 if running.kind is ProxyKind.HOST_GATEWAY else 1
+        threads = 1 if running.kind is ProxyKind.SIDECAR else 2
         program = envoy.program(self._binary, running.id, running.folder, running.log, threads, cgroup)
         running.pid = await self._keeper.spawn(program)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from retia._generated import agent_pb2 as pb
 from retia.agent.rpc import Message
 from retia.api.local import HealthCheck, PortSpec, UpstreamSpec, WorkloadInfo, WorkloadState
+from retia.model import annotation
 from retia.model.mesh import INBOUND_PORT, ProxyKind
 from retia.model.resource import Resource
 from retia.node.addresses import (
@@ -21,6 +22,7 @@ from retia.node.addresses import (
 )
 
 LOOPBACK = "127.0.0.1"
+ANY_ADDRESS = "0.0.0.0"
 
 
 class Record(BaseModel):
@@ -53,6 +55,16 @@ class Record(BaseModel):
     published_address: str = ""
     app_address: str = ""
 
+    @property
+    def gateway(self) -> str:
+        """The gateway that it is, by its name; empty: a program with a sidecar."""
+        return self.annotations.get(annotation.GATEWAY, "")
+
+    @property
+    def kind(self) -> ProxyKind:
+        """Of its proxy."""
+        return ProxyKind.GATEWAY if self.gateway else ProxyKind.SIDECAR
+
 
 @dataclass(slots=True)
 class Instance:
@@ -79,7 +91,10 @@ class Instance:
 
     @property
     def listen_address(self) -> str:
-        """Where the program really listens."""
+        """Where the program really listens; a gateway's is its proxy."""
+        if self.record.gateway:
+            bind = self.record.annotations.get(annotation.GATEWAY_BIND, ANY_ADDRESS)
+            return LOOPBACK if bind == ANY_ADDRESS else bind
         return self.record.app_address if self.record.capture == "ebpf" else LOOPBACK
 
     def message(self, gateway: tuple[str, int] | None) -> Message:
@@ -140,6 +155,8 @@ class Instance:
 
 def sidecar_message(record: Record, held: list[Resource]) -> Message:
     """A workload's proxy as ``retia.agent.v1.Proxy``. Its outbound listeners are at the app address."""
+    if record.gateway:
+        return _edge_message(record, held)
     message = pb.Proxy(
         id=record.id,
         kind=ProxyKind.SIDECAR,
@@ -155,6 +172,18 @@ def sidecar_message(record: Record, held: list[Resource]) -> Message:
         message.explicit_port = EXPLICIT_PORT
     for upstream in record.upstreams:
         message.upstreams.add(local_port=upstream.local_port, host=upstream.host, port=upstream.port)
+    add_held(message, held)
+    return message
+
+
+def _edge_message(record: Record, held: list[Resource]) -> Message:
+    """A gateway, whose only address of its own is the one on which it tells that it works."""
+    message = pb.Proxy(
+        id=record.id,
+        kind=ProxyKind.GATEWAY,
+        workload=record.id,
+        outbound_address=record.published_address,
+    )
     add_held(message, held)
     return message
 

@@ -1,6 +1,6 @@
 """What one proxy of this host may have: the :class:`~retia.xds.stream.World` behind its stream.
 
-Resources come from the controller by subscription. Three things are made here: the secrets (from the
+Resources come from the controller by subscription. Three things are made here: the own secrets (from the
 workload's key, which no one else may see), an answer from the *standby copy* while the controller is away,
 and an answer for a name that is in neither, so that a request never hangs: a virtual host that says 503, or
 no cluster. Such an answer is *provisional*: it is replaced as soon as the controller says what is so.
@@ -21,6 +21,8 @@ from retia.xds.wire import absent, encode
 
 OWN_SECRET = "default"
 BUNDLE_SECRET = "ROOTCA"
+OWN_SECRETS = (OWN_SECRET, BUNDLE_SECRET)
+"""Those that are made here; others come from the controller."""
 UNKNOWN_BODY = (
     "retia: the controller is away, and this host has no copy of this destination's configuration\n"
 )
@@ -77,17 +79,23 @@ class ProxyWorld:
             same = self._resources.get(name)
             self._provisional.discard(name)
             if same is not None and same.version == resource.version and same.aliases == resource.aliases:
-                self._keep(resource)
+                self._write(resource)
                 continue
             if same is not None and same.exists:
                 self._accepted.setdefault(name, same)
             changed |= self._put(resource)
-            self._keep(resource)
+            self._write(resource)
         for name in removed:
             self._accepted.pop(name, None)
             changed |= self._remove(name)
             self._drop(name)
         return _with_lists(changed)
+
+    def _write(self, resource: Resource) -> None:
+        """Keep a resource on disk. Of secrets only memory has a copy: the proxy has one too, and a controller
+        gives them again."""
+        if resource.type is not TypeUrl.SECRET:
+            self._keep(resource)
 
     def accepted(self, resource: Resource) -> None:
         """The proxy has taken this version."""
@@ -109,7 +117,7 @@ class ProxyWorld:
             return set()
         del self._accepted[name]
         changed = self._put(good)
-        self._keep(good)
+        self._write(good)
         return _with_lists(changed)
 
     def _put(self, resource: Resource) -> set[Name]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from retia.agent.world import ProxyWorld
+from retia.agent.world import OWN_SECRETS, ProxyWorld
 from retia.aio.grpc import Server
 from retia.model.resource import Name, Resource, TypeUrl
 from retia.xds.messages import Request
@@ -183,7 +183,9 @@ class _Subscriber:
 
 
 def _is_made_here(name: Name) -> bool:
-    """Secrets, placeholders, and listeners (which come unasked)."""
+    """The own secrets, placeholders, and listeners (which come unasked)."""
     if name.type is TypeUrl.VIRTUAL_HOST:
         return name.name.endswith(PLACEHOLDER)
-    return name.type in (TypeUrl.SECRET, TypeUrl.LISTENER)
+    if name.type is TypeUrl.SECRET:
+        return name.name in OWN_SECRETS
+    return name.type is TypeUrl.LISTENER

@@ -7,6 +7,7 @@ from typing import Any
 
 from retia._generated import agent_pb2 as pb
 from retia.identity.spiffe import IdentityError, parse_namespace, parse_service_account
+from retia.model import annotation
 from retia.model.ids import MESH_NAMESPACE, Host, HostId, ProxyId, WorkloadId
 from retia.model.mesh import (
     INBOUND_PORT,
@@ -74,6 +75,8 @@ def proxy_of(message: Message, workload: Workload | None, host: Message, trust_d
         raise BadReport(f"{what}: kind {message.kind!r} is not known to this controller") from error
     if kind is ProxyKind.HOST_GATEWAY:
         return _gateway_of(message, host, trust_domain)
+    if kind is ProxyKind.GATEWAY and workload is not None:
+        return _edge_of(message, workload, host, trust_domain)
     if workload is None:
         raise BadReport(f"{what}: its workload {message.workload!r} is not registered on this host")
     return Proxy(
@@ -101,6 +104,41 @@ def proxy_of(message: Message, workload: Workload | None, host: Message, trust_d
         gateway_port=host.gateway_port,
         locality=workload.locality,
     )
+
+
+def _edge_of(message: Message, workload: Workload, host: Message, trust_domain: str) -> Proxy:
+    """A gateway without a program: its annotations say where it listens."""
+    what = f"proxy {message.id!r} of host {host.host}"
+    said = dict(workload.annotations)
+    return Proxy(
+        id=ProxyId(message.id),
+        kind=ProxyKind.GATEWAY,
+        namespace=workload.namespace,
+        service_account=workload.service_account,
+        host=workload.host,
+        workload=workload.id,
+        labels=workload.labels,
+        annotations=workload.annotations,
+        outbound_address=_address(message.outbound_address, what) or "127.0.0.1",
+        trust_domain=trust_domain,
+        gateway_address=host.advertise_address,
+        gateway_port=host.gateway_port,
+        locality=workload.locality,
+        edge_address=_address(said.get(annotation.GATEWAY_BIND, ""), what),
+        edge_ports=_edge_ports(said.get(annotation.GATEWAY_PORTS, ""), what),
+    )
+
+
+def _edge_ports(text: str, what: str) -> tuple[tuple[int, int], ...]:
+    """``80:8080,443:8443``."""
+    found: dict[int, int] = {}
+    for part in text.split(",") if text else ():
+        port, _, bound = part.partition(":")
+        numbers = [int(each) for each in (port, bound) if each.isascii() and each.isdigit() and len(each) < 6]
+        if len(numbers) != 2 or not all(0 < number < 65536 for number in numbers):
+            raise BadReport(f"{what}: {annotation.GATEWAY_PORTS} is {text!r}; it must be PORT:BOUND,…")
+        found[numbers[0]] = numbers[1]
+    return tuple(sorted(found.items()))
 
 
 def _gateway_of(message: Message, host: Message, trust_domain: str) -> Proxy:

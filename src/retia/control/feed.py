@@ -16,6 +16,7 @@ import structlog
 from retia.control.hub import Hub
 from retia.model.mesh import Proxy
 from retia.model.resource import Name, Resource, TypeUrl
+from retia.translate.names import SECRET_OWN, SECRET_ROOT
 from retia.xds.cache import Engine
 from retia.xds.stream import LISTED, NAME_LIMIT
 from retia.xds.wire import ABSENT_VERSION, PLACEHOLDER, aliased
@@ -27,6 +28,8 @@ BATCH_NAMES = 256
 """A message is closed at either, so that none takes long to make; arbitrary."""
 
 LISTS = (TypeUrl.CLUSTER, TypeUrl.LISTENER, TypeUrl.VIRTUAL_HOST)
+OWN_SECRETS = (SECRET_OWN, SECRET_ROOT)
+"""Made by the agent, from the workload's own key."""
 MAX_NAMES = 16 * NAME_LIMIT
 """Names of one proxy; a proxy asks for at most :data:`NAME_LIMIT`, the others are those referred to."""
 
@@ -162,7 +165,7 @@ class Feed:
         if name.name == LISTED:
             self._look_at_list(name.type)
             return
-        if name.type is TypeUrl.SECRET or name.name.endswith(PLACEHOLDER):
+        if (name.type is TypeUrl.SECRET and name.name in OWN_SECRETS) or name.name.endswith(PLACEHOLDER):
             # Made by the agent, and by the stream machine itself.
             return
         resource = self._engine.resource(self.proxy, name)

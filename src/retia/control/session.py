@@ -52,6 +52,12 @@ MAX_QUERIES = 64
 _log = structlog.get_logger("retia.control.session")
 
 
+def _is_local(error: str) -> bool:
+    """Whether a refusal says nothing of the content: the port that it asks for isn't free on that host, or
+    may not be bound there."""
+    return "cannot bind" in error
+
+
 class Unavailable(Exception):  # noqa: N818
     """The agent can't be asked, or didn't answer; one sentence."""
 
@@ -268,7 +274,8 @@ class AgentSession:
                 proxy.nacked.pop(name, None)
             case "nacked":
                 proxy.nacked[name] = (status.version, status.error)
-                self._core.quarantine.refuse(proxy.proxy, name, status.version, status.error)
+                if not _is_local(status.error):
+                    self._core.quarantine.refuse(proxy.proxy, name, status.version, status.error)
             case "removed":
                 proxy.acked.pop(name, None)
                 proxy.nacked.pop(name, None)

@@ -361,11 +361,16 @@ class FactBase:
 
     def _endpoint(self, workload: Workload, port: ServicePort, mine: WorkloadPort) -> Endpoint:
         trust_domain = self._settings.trust_domain
+        said = dict(workload.annotations)
+        # A gateway ends TLS as its objects say: whoever calls it from inside does so as its clients outside.
+        edge = annotation.GATEWAY in said
         return Endpoint(
             service_port=port.number,
-            address=workload.published_address,
-            port=INBOUND_PORT,
-            wire=Wire.MTLS,
+            address=workload.gateway_address
+            if edge and workload.gateway_address
+            else workload.published_address,
+            port=mine.app_port if edge else INBOUND_PORT,
+            wire=Wire.PLAIN if edge else Wire.MTLS,
             app_port=mine.number,
             workload=workload.id,
             host=workload.host,
@@ -376,7 +381,7 @@ class FactBase:
             locality=workload.locality,
             gateway_address=workload.gateway_address,
             gateway_port=workload.gateway_port,
-            http_inbound=dict(workload.annotations).get(annotation.INBOUND) == "http",
+            http_inbound=said.get(annotation.INBOUND) == "http",
         )
 
     def _put_endpoints(self, host: Host, new: tuple[Endpoint, ...]) -> set[str]:
