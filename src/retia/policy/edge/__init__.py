@@ -19,7 +19,7 @@ from retia.policy.edge.forms import (
     TcpRules,
 )
 
-__all__ = ["PROVIDERS", "Provider", "edge_hosts", "edge_servers", "edge_tcp"]
+__all__ = ["Provider", "edge_hosts", "edge_servers", "edge_tcp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Provider:
 
 def edge_servers(view: View, _key: str = "") -> EdgeServers:
     """All servers of this proxy, those of earlier providers first."""
-    found = [view.query(provider.servers, "") for provider in PROVIDERS]
+    found = [view.query(provider.servers, "") for provider in providers()]
     servers = tuple(_bound(view, server) for part in found for server in part.servers)
     findings: tuple[Finding, ...] = tuple(each for part in found for each in part.findings)
     return EdgeServers(servers, findings, tuple(each for part in found for each in part.provenance))
@@ -57,7 +57,7 @@ def edge_tcp(view: View, key: str) -> TcpRules:
 
 
 def _provider(key: str) -> Provider | None:
-    return next((each for each in PROVIDERS if key.startswith(each.prefix)), None)
+    return next((each for each in providers() if key.startswith(each.prefix)), None)
 
 
 def _bound(view: View, server: EdgeServer) -> EdgeServer:
@@ -66,5 +66,12 @@ def _bound(view: View, server: EdgeServer) -> EdgeServer:
     return replace(server, bind_port=server.bind_port or ports.get(server.port, server.port))
 
 
-PROVIDERS: tuple[Provider, ...] = (Provider(istio.PREFIX, istio.servers, istio.hosts, istio.tcp),)
-"""Every provider, in order of precedence."""
+def providers() -> tuple[Provider, ...]:
+    """Every provider, in order of precedence."""
+    # Imported here: it reads the forms of this package.
+    from retia.policy.gateway_api import provider
+
+    return (
+        Provider(istio.PREFIX, istio.servers, istio.hosts, istio.tcp),
+        Provider(provider.PREFIX, provider.servers, provider.hosts, provider.tcp),
+    )

@@ -47,10 +47,19 @@ def default_retry(view: View) -> Retry | None:
 
 
 def http_rules(view: View, key: tuple[str, int]) -> HttpRules | None:
-    """The rules for ``(host, port)`` at a sidecar; ``None``: no object says anything about them."""
+    """The rules for ``(host, port)`` at a sidecar; ``None``: no object says anything about them.
+
+    VirtualServices hold before routes of the Gateway API, which then say nothing.
+    """
+    # Imported here: it reads into the forms of this package.
+    from retia.policy.gateway_api import mesh as gateway_api
+
     host, port = key
     found = virtual_services(view, host, "http")
-    return rules_of(view, found, host, port) if found else None
+    rules = rules_of(view, found, host, port) if found else None
+    if rules is not None and rules.rules:
+        return rules
+    return gateway_api.http_rules(view, key) or rules
 
 
 def rules_of(

@@ -29,10 +29,15 @@ def tcp_rules(view: View, key: tuple[str, int, str]) -> TcpRules | None:
 
     The address is empty where nobody dialled one.
     """
+    # Imported here: it reads into the forms of this package.
+    from retia.policy.gateway_api import mesh as gateway_api
+
     host, port, ip = key
     found = virtual_services(view, host, "tls", "tcp")
     rules = tcp_rules_of(view, found, host, port, ip=ip) if found else None
-    return rules if rules is not None and (rules.rules or rules.findings) else None
+    if rules is not None and (rules.rules or rules.findings):
+        return rules
+    return gateway_api.tcp_rules(view, (host, port))
 
 
 def tcp_rules_of(
