@@ -21,6 +21,7 @@ from retia.model.snapshot import View
 from retia.policy.registry import Destination, endpoints, mesh, resolve_address, service
 from retia.policy.routing.forms import Target
 from retia.policy.routing.tcp import tcp_rules
+from retia.policy.scope import allow_any, egress_proxy, is_seen
 from retia.policy.traffic import (
     Algorithm,
     HttpPool,
@@ -37,7 +38,7 @@ from retia.policy.traffic import (
 )
 from retia.policy.traffic.resolve import missing_credential
 from retia.translate import pb, tls
-from retia.translate.endpoints import put_groups
+from retia.translate.endpoints import put_address, put_groups
 from retia.translate.forward_proxy import put_dns_cache
 from retia.translate.inbound import inbound_ports
 from retia.translate.names import (
@@ -108,7 +109,10 @@ def _tcp_dial(view: View, name: TcpDial) -> Built:
     """Opaque TCP to whatever address the client dialled."""
     found = resolve_address(view, name.ip, name.port)
     if found is None:
-        if mesh(view).outbound_allow_any:
+        proxy = egress_proxy(view)
+        if proxy is not None:
+            return _destination(view, str(name), Outbound(proxy[1], proxy[2], proxy[0]), raw=True)
+        if allow_any(view):
             return Built(str(name), pb.dump(_original_destination(view, str(name), http=False)))
         return Built(str(name), None)
     if found.pinned:
@@ -138,7 +142,7 @@ def _destination(view: View, cluster_name: str, target: Outbound, *, raw: bool) 
     known = service(view, target.host)
     port = known.port(target.port) if known is not None else None
     policy = view.query(traffic_policy, (target.host, target.port, target.subset))
-    if known is None or port is None or policy is None:
+    if known is None or port is None or policy is None or not is_seen(view, known, target.port):
         return Built(cluster_name, None)
     lacking = missing_credential(view, policy)
     if lacking:
@@ -291,11 +295,12 @@ def _inbound(view: View, name: InboundPort) -> Built:
     pb.duration(cluster.connect_timeout, mesh(view).connect_timeout_s)
     cluster.load_assignment.cluster_name = str(name)
     endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
-    pb.socket_address(endpoint.address, address, port.app_port)
-    put_limits(cluster, TcpPool(), HttpPool())
+    put_address(endpoint.address, port.app_address or address, port.app_port)
+    put_limits(cluster, port.policy.tcp, port.policy.http)
+    put_keepalive(cluster, port.policy.tcp.keepalive)
     put_ceilings(cluster, view, name.port)
     if port.http:
-        put_http_options(cluster, port.protocol, TrafficPolicy(), MeshSettings(), h2=False)
+        put_http_options(cluster, port.protocol, port.policy, MeshSettings(), h2=False)
     return Built(str(name), pb.dump(cluster))
 
 

@@ -22,7 +22,7 @@ the port, so that no depth by-passes the other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2
@@ -36,6 +36,9 @@ from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.authn import Inbound, PortMode, port_mode
 from retia.policy.registry import mesh, service
+from retia.policy.scope import Ingress, Scope, scope
+from retia.policy.traffic import TrafficPolicy, traffic_policy
+from retia.policy.traffic.read import read_pool
 from retia.translate import hcm, pb, tls
 from retia.translate.chains import add_inspectors, add_tcp, new_listener
 from retia.translate.http_filters import Place, chain_filters, needs_http, port_provenance
@@ -47,6 +50,7 @@ HELLO_TIMEOUT_FACTOR = 5
 """How much longer than for detection a caller may take to say hello. A busy peer's late hello must not be
 taken for plaintext; the price is paid only by plaintext callers that wait for the server to speak first."""
 
+_NO_LIMITS = TrafficPolicy()
 _HTTP = http_connection_manager_pb2.HttpConnectionManager
 _BY_SERVER_NAME = pb.packed(network_inputs_pb2.ServerNameInput())
 _BY_ALPN = pb.packed(network_inputs_pb2.ApplicationProtocolInput())
@@ -66,6 +70,10 @@ class PortPlan:
     called_as: tuple[tuple[int, str], ...]
     """Pairs of service port and host (empty: any host) by which callers of the mesh name it."""
     mode: PortMode
+    app_address: str = ""
+    """A unix socket in place of the application's address, as ``unix://`` and a path."""
+    policy: TrafficPolicy = _NO_LIMITS
+    """The limits of connections to the application; nothing else of it holds here."""
 
 
 def inbound_ports(view: View) -> tuple[PortPlan, ...]:
@@ -74,20 +82,42 @@ def inbound_ports(view: View) -> tuple[PortPlan, ...]:
     namespace, labels = view.proxy("namespace"), view.proxy("labels")
     address = view.proxy("inbound_address")
     plans = []
+    seen = scope(view)
+    rules = {each.port: each for each in seen.ingress} if seen is not None else {}
     for port in sorted(view.proxy("ports"), key=lambda p: p.number):
         owners = view.index("address", f"{address}:{port.number}@{view.proxy('host')}")
-        protocol = _declared(view, port.protocol, owners)
+        rule = rules.get(port.number)
+        protocol = _declared(view, (rule and rule.protocol) or port.protocol, owners)
         plans.append(
             PortPlan(
                 number=port.number,
-                app_port=port.app_port,
+                app_port=(rule and rule.app_port) or port.app_port,
                 protocol=protocol,
                 http=(declared or needs_http(view, port.number)) and protocol.is_http,
                 called_as=((port.number, ""), *((n, h) for h, n in owners if n != port.number)),
                 mode=view.query(port_mode, (namespace, labels, port.number)),
+                app_address=rule.address if rule is not None else "",
+                policy=_limits(view, seen, rule, owners),
             )
         )
     return tuple(plans)
+
+
+def _limits(
+    view: View, seen: Scope | None, rule: Ingress | None, owners: Iterable[tuple[str, int]]
+) -> TrafficPolicy:
+    """The connection pool of a port: its own in the Sidecar, the Sidecar's for all ports, else that of the
+    DestinationRule for its service, as in Istio."""
+    pool = read_pool((rule and rule.pool) or (seen and seen.pool))
+    for host, number in owners if pool is None else ():
+        policy = view.query(traffic_policy, (host, number, ""))
+        if policy is not None:
+            pool = policy.tcp, policy.http
+            break
+    if pool is None:
+        return TrafficPolicy()
+    # The application is spoken to as its clients speak, whatever they were told to speak to it.
+    return TrafficPolicy(tcp=pool[0], http=replace(pool[1], upgrade_to_http2=None, use_client_protocol=False))
 
 
 def build_inbound(view: View) -> Built:

@@ -16,6 +16,7 @@ from retia.model.mesh import Protocol, ProxyKind, Upstream
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import Destination, mesh, service
+from retia.policy.scope import allow_any
 from retia.translate import hcm, pb
 from retia.translate.chains import (
     add_dialled_tcp,
@@ -145,8 +146,7 @@ def _explicit(view: View) -> Built:
     manager.http_protocol_options.allow_absolute_url.value = True
     manager.upgrade_configs.add().upgrade_type = "CONNECT"
     hcm.put_discovered_routes(manager, EXPLICIT)
-    allow_any = mesh(view).outbound_allow_any
-    filters = chain_filters(view, Place.OUTBOUND, on_demand=True, forward_proxy=allow_any)
+    filters = chain_filters(view, Place.OUTBOUND, on_demand=True, forward_proxy=allow_any(view))
     hcm.put_filters(manager, filters)
     hcm.add_to(chain, manager)
     refs = (Name(TypeUrl.ROUTE, EXPLICIT), Name(TypeUrl.VIRTUAL_HOST, placeholder(EXPLICIT)))

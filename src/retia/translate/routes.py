@@ -23,6 +23,7 @@ from retia.model.snapshot import View
 from retia.policy.arrange import arrange
 from retia.policy.registry import (
     Destination,
+    is_hidden,
     mesh,
     resolve_address,
     resolve_name,
@@ -31,6 +32,7 @@ from retia.policy.registry import (
 )
 from retia.policy.routing import HttpRule, HttpRules, default_retry, http_rules
 from retia.policy.routing.forms import Target, WeightedTarget
+from retia.policy.scope import allow_any, egress_proxy
 from retia.translate import pb
 from retia.translate.http_filters import put_host_features
 from retia.translate.listeners import find_upstream
@@ -165,9 +167,16 @@ def _unknown(view: View, name: HostName, bare: str, port: int) -> Built:
         if rules is not None and rules.rules:
             builder = _Builder(view, Destination(Host(bare), port))
             return builder.built(requested, builder.build(requested, (name.authority,)), (requested,))
-    if not mesh(view).outbound_allow_any:
+    if is_hidden(view, bare, view.proxy("namespace")):
+        # Its address is the mesh's own: passed on, the request would reach nobody.
         return Built(requested, None, aliases=(requested,))
-    cluster = FORWARD_PROXY if name.route_config == EXPLICIT else PASSTHROUGH
+    proxy = egress_proxy(view)
+    if proxy is not None:
+        cluster = str(Outbound(proxy[1], proxy[2], proxy[0]))
+    elif allow_any(view):
+        cluster = FORWARD_PROXY if name.route_config == EXPLICIT else PASSTHROUGH
+    else:
+        return Built(requested, None, aliases=(requested,))
     virtual_host = route_components_pb2.VirtualHost()
     virtual_host.name = requested
     virtual_host.domains.append(name.authority)
@@ -267,7 +276,7 @@ class _Builder:
             cluster = str(TcpDial(ip, port))
         elif known is not None and known.vip and known.resolution is not Resolution.PASSTHROUGH:
             cluster = str(TcpDial(known.vip, here.port))
-        elif known is not None and known.external and mesh(self.view).outbound_allow_any:
+        elif known is not None and known.external and allow_any(self.view):
             cluster = FORWARD_PROXY
         else:
             cluster = str(Outbound(here.port, "", here.host))

@@ -23,11 +23,19 @@ from retia.policy.budgets import budget_of
 from retia.policy.lanes import choose as lanes
 from retia.policy.registry import service
 from retia.policy.rollout import choose as rollout
-from retia.policy.traffic.forms import RetryBudget, TrafficPolicy
+from retia.policy.traffic.forms import (
+    Algorithm,
+    Balancing,
+    HashKind,
+    HashOn,
+    RetryBudget,
+    TrafficPolicy,
+)
 from retia.policy.traffic.read import Groups, read_groups
 from retia.policy.visibility import visible
 
 _DEFAULT = TrafficPolicy()
+_BY_CLIENT = Balancing(Algorithm.RING_HASH, HashOn(HashKind.SOURCE_IP))
 
 
 def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | None:
@@ -37,7 +45,7 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         return _implicit(view, host, port, subset)
     rules = _rules(view, host)
     if not rules:
-        return None if subset else _with_budget(view, host, _DEFAULT)
+        return None if subset else _with_budget(view, host, _sticky(view, host, _DEFAULT))
     found = _find_subset(rules, subset) if subset else None
     if subset and found is None:
         return None
@@ -54,7 +62,14 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         groups = groups.noting(Provenance(rule.ref, where))
         if chosen.traffic_policy is not None:
             groups = _at_port(groups, rule, chosen.traffic_policy, port, f"{where}.trafficPolicy")
-    return _with_budget(view, host, groups.finish(labels))
+    policy = groups.finish(labels)
+    return _with_budget(view, host, policy if groups.balancing else _sticky(view, host, policy))
+
+
+def _sticky(view: View, host: str, policy: TrafficPolicy) -> TrafficPolicy:
+    """The balancing of a Service that wants a client to stay at one endpoint, where no rule has any."""
+    known = service(view, host)
+    return replace(policy, balancing=_BY_CLIENT) if known is not None and known.sticky else policy
 
 
 def _with_budget(view: View, host: str, policy: TrafficPolicy) -> TrafficPolicy:
