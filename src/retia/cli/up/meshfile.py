@@ -187,11 +187,38 @@ def _healthcheck(value: Any) -> Any:
     return rest
 
 
+def _gateways(value: Any) -> Any:
+    """A mapping of name to settings from a name, a list of names, or a mapping."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list):
+        return {str(name): {} for name in value}
+    return {name: settings or {} for name, settings in value.items()} if isinstance(value, dict) else value
+
+
+def _port_map(value: Any) -> Any:
+    """``{80: 8080}`` from itself or from a list of ``"80:8080"`` and ``31400``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list):
+        return {} if value is None else value
+    found: dict[Any, Any] = {}
+    for item in value:
+        port, colon, bound = str(item).partition(":")
+        if not port.isdigit() or (colon and not bound.isdigit()):
+            raise ValueError(f"{item!r} is not PORT[:BOUND], for example 80:8080")
+        found[int(port)] = int(bound) if colon else int(port)
+    return found
+
+
 Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=86_400)]
 Period = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=3600)]
 DnsLabel = Annotated[str, BeforeValidator(dns_label)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_command)]
 PortNumber = Annotated[int, Field(ge=1, le=65535, strict=True)]
+PortKey = Annotated[int, Field(ge=1, le=65535)]
 Environment = Annotated[dict[str, str], BeforeValidator(_environment)]
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 Files = Annotated[
@@ -331,6 +358,25 @@ class Service(_Part):
         return self
 
 
+class Gateway(_Part):
+    """A way into the mesh, or out of it: an Envoy that listens as ``Gateway`` objects say."""
+
+    namespace: DnsLabel | None = None
+    """Where its secrets are looked for."""
+    labels: Pairs = {}
+    """Added to its own, by which Gateway objects select it: ``istio: ingressgateway`` (of one whose name has
+    ``egress`` in it ``istio: egressgateway``)."""
+    annotations: Pairs = {}
+    address: str = Field(default="0.0.0.0", pattern=r"^[0-9a-fA-F.:]+$")
+    """The address to listen on."""
+    ports: Annotated[dict[PortKey, PortNumber], BeforeValidator(_port_map)] = {}
+    """Ports of Gateway objects and where they are bound instead; others are bound as they are. Without the
+    right to bind ports below 1024, 80 is bound at 8080 and 443 at 8443 where nothing is said."""
+    trusted_proxies: int = Field(default=0, ge=0, le=100, strict=True)
+    """Proxies before it that are trusted to say the client's address."""
+    service_account: DnsLabel | None = None
+
+
 class MeshFile(_Part):
     """A whole mesh file."""
 
@@ -340,6 +386,8 @@ class MeshFile(_Part):
     config: Files = ()
     """Files and folders of configuration, relative to the mesh file, applied at start."""
     services: dict[DnsLabel, Service] = {}
+    gateways: Annotated[dict[DnsLabel, Gateway], BeforeValidator(_gateways)] = {}
+    """By name; a list of names does as well."""
 
     @field_validator("services", mode="before")
     @classmethod
@@ -350,6 +398,9 @@ class MeshFile(_Part):
     def _fits_together(self) -> MeshFile:
         _check_dependencies(self.services)
         _check_publish(self.services)
+        for name in self.gateways:
+            if name in self.services:
+                raise ValueError(f"{name} is a service and a gateway; give one of them another name")
         return self
 
 
@@ -445,4 +496,6 @@ def _known_fields(at: tuple[Any, ...]) -> list[str]:
             model = Port
         elif "publish" in words:
             model = Publish
+    elif words[:1] == ["gateways"]:
+        model = Gateway
     return list(model.model_fields)

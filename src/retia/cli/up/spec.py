@@ -21,11 +21,12 @@ from retia.api.schema import Document
 from retia.cli.documents import SUFFIXES, files_in
 from retia.cli.errors import CliError
 from retia.cli.run import find_program
-from retia.cli.up import expressions
+from retia.cli.up import expressions, gateways
 from retia.cli.up.meshfile import MeshFile, Service, Version, parse_located, start_order
 from retia.cli.up.positions import Problem, ProblemsError
 from retia.config.paths import format_path
 from retia.config.schema.base import Path as At
+from retia.model import annotation
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -60,6 +61,11 @@ class Spec:
     capture: str = "auto"
     health: HealthCheck | None = None
     user: str = ""
+
+    @property
+    def gateway(self) -> str:
+        """The gateway that it is, by its name; empty: a program."""
+        return dict(self.annotations).get(annotation.GATEWAY, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def resolve(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> W
     """The mesh file in ``text`` as if it lay in ``folder``."""
     mesh, located = parse_located(text, name)
     reader = _Reader(folder, environ)
-    specs = {spec.slot: spec for spec in reader.specs(mesh)}
+    specs = {spec.slot: spec for spec in (*reader.specs(mesh), *_gateway_specs(mesh, str(folder)))}
     documents = tuple(reader.documents(mesh))
     if reader.problems:
         problems = [Problem(name, located.line(at), format_path(at), text) for at, text in reader.problems]
@@ -120,11 +126,38 @@ def resolve(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> W
     return Wanted(
         name=mesh.name or folder.name,
         specs=specs,
-        care={key: _care(service) for key, service in mesh.services.items()},
-        order=tuple(start_order(mesh.services)),
+        care={
+            **{key: _care(service) for key, service in mesh.services.items()},
+            **{key: Care(restart="always", stop_grace_s=1.0) for key in mesh.gateways},
+        },
+        order=(*start_order(mesh.services), *mesh.gateways),
         publish=tuple(_publishes(mesh)),
         documents=documents,
     )
+
+
+def _gateway_specs(mesh: MeshFile, folder: str) -> Iterator[Spec]:
+    privileged = gateways.may_bind_low_ports()
+    for name, gateway in mesh.gateways.items():
+        edge = gateways.describe(
+            name,
+            ports=gateway.ports,
+            address=gateway.address,
+            labels=gateway.labels,
+            annotations=gateway.annotations,
+            trusted_proxies=gateway.trusted_proxies,
+            privileged=privileged,
+        )
+        yield Spec(
+            slot=Slot(gateway.namespace or mesh.namespace, name, "", 0),
+            command=gateways.COMMAND,
+            cwd=folder,
+            ports=edge.ports,
+            labels=tuple(sorted(edge.labels.items())),
+            annotations=tuple(sorted(edge.annotations.items())),
+            service_account=gateway.service_account or "",
+            capture="explicit",
+        )
 
 
 def _care(service: Service) -> Care:

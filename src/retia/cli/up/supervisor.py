@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from retia.api.local import LocalError, Stop, WorkloadInfo, WorkloadList, Workloads
 from retia.cli.session import Session
 from retia.cli.tail import shorten
-from retia.cli.up import configuration, memory
+from retia.cli.up import configuration, gateways, memory
 from retia.cli.up import instance as instances
 from retia.cli.up.errors import UpError
 from retia.cli.up.instance import Instance
 from retia.cli.up.plan import Plan, make_plan
 from retia.cli.up.publishing import Publisher
 from retia.cli.up.spec import Care, Slot, Spec, Wanted
+from retia.model import annotation
 
 LISTEN_S = 60.0
 """How long a program may take until it listens on its ports and is healthy; a JVM on a busy laptop needs
@@ -234,6 +235,11 @@ class Supervisor:
             await self._start_slot(spec, care, say)
             return
         say(f"replacing {old.name}")
+        if spec.gateway:
+            # Two can't have one port.
+            await self._stop_slot(spec.slot)
+            await self._start_slot(spec, care, say)
+            return
         running = await self._bring_up(spec, care, say)
         if running is None:
             return
@@ -272,7 +278,11 @@ class Supervisor:
     async def _launch(self, spec: Spec) -> Instance:
         """A process with the program; under explicit capture with ports that nobody else was promised."""
         explicit = self._is_explicit(spec)
-        ports = instances.application_ports(spec, self._taken_ports()) if explicit else spec.ports
+        ports = spec.ports
+        if spec.gateway:
+            self._check_gateway(spec)
+        elif explicit:
+            ports = instances.application_ports(spec, self._taken_ports())
         promised = [p.app_port or p.number for p in ports] if explicit else []
         self._promised.update(promised)
         try:
@@ -281,6 +291,18 @@ class Supervisor:
             self._promised.difference_update(promised)
         self._others.add(running)
         return running
+
+    def _check_gateway(self, spec: Spec) -> None:
+        """Say where a gateway listens, and at once which of its ports others have. Those are no error: no
+        Gateway object may ever ask for them."""
+        address = dict(spec.annotations).get(annotation.GATEWAY_BIND, "")
+        self._say(gateways.listening(spec.gateway, spec.ports, address))
+        for port in spec.ports:
+            if not instances.is_free(port.app_port, address):
+                self._say(
+                    f"gateway {spec.gateway}: port {port.app_port} (for {port.number}) is in use by another "
+                    f"program; give 'ports: {{{port.number}: OTHER}}' in the mesh file, or free it"
+                )
 
     async def _until_ready(self, running: Instance) -> Instance:
         """Listening on all its ports, healthy and known to the controller."""
@@ -310,6 +332,9 @@ class Supervisor:
         seen = self._seen.get(running.workload)
         if seen is None or not seen.registered or not seen.healthy:
             return False
+        if running.spec.gateway:
+            # Its ports come and go with Gateway objects; its proxy was ready when the launch was over.
+            return True
         if not running.ports:
             return running.child.age_s >= SETTLE_S
         return {p.number for p in running.ports} <= set(seen.listening)
