@@ -24,7 +24,7 @@ from retia.translate.chains import (
     add_original_destination,
     new_listener,
 )
-from retia.translate.edge.listeners import edge_listener_names
+from retia.translate.edge.listeners import build_edge_listener, edge_listener_names
 from retia.translate.gateway import build_gateway
 from retia.translate.http_filters import HttpFilter, Place, chain_filters
 from retia.translate.inbound import build_inbound
@@ -72,6 +72,8 @@ def build_listener(view: View, name: str) -> Built:
     dialled = parse_dialled_listener(name)
     if dialled is not None:
         return dialled_listener(view, name, dialled)
+    if view.proxy("kind") is ProxyKind.GATEWAY:
+        return build_edge_listener(view, name)
     if name not in listener_names(view):
         return Built(name, None)
     match name:
