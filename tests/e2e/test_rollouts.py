@@ -1,4 +1,4 @@
-"""Rollouts with real requests: a bad version is taken back, a good one is promoted, a controller may restart."""
+"""Rollouts with real requests: bad versions are taken back, a good one is promoted."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ services:
     command: {python} hello.py
     ports: [8000/http]
     versions:
-      old: {{environment: {{VERSION: old}}}}
-      good: {{environment: {{VERSION: good}}}}
-      bad: {{environment: {{VERSION: bad}}}}
-      slow: {{environment: {{VERSION: slow}}}}
+      - {{name: old, environment: {{VERSION: old}}}}
+      - {{name: good, environment: {{VERSION: good}}}}
+      - {{name: bad, environment: {{VERSION: bad}}}}
+      - {{name: slow, environment: {{VERSION: slow}}}}
 """
 
 ROLLOUT = """

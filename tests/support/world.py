@@ -103,6 +103,7 @@ class World:
         self.settings = MeshSettings(**settings)
         self.workloads: list[Workload] = []
         self.texts: list[str] = []
+        self.weights: dict[str, int] = {}
 
     def service(
         self,
@@ -145,10 +146,21 @@ class World:
         self.texts.append(textwrap.dedent(text))
         return self
 
+    def rollout(self, name: str, weight: int | None) -> World:
+        """The canary's share of requests, as the controller has come to it."""
+        if weight is not None:
+            self.weights[name] = weight
+        return self
+
     def snapshot(self) -> Snapshot:
         base = FactBase(self.settings)
         base.put_workloads(self.workloads)
         base.put_objects(self.objects())
+        for obj in self.objects():
+            if obj.ref.kind == "EnvoyFilter":
+                base.put_patch(obj.ref, obj)
+        for name, weight in self.weights.items():
+            base.put_rollout(ObjectRef("Rollout", Namespace("default"), name), weight)
         base.put_vips({host: f"240.240.0.{n}" for n, host in enumerate(base.hosts_without_vip(), 1)})
         return Snapshot().with_changes(base.take_changes())[0]
 

@@ -130,7 +130,9 @@ def stats_path(host: str) -> str:
     """The question to a proxy's admin interface."""
     cluster = rf"^cluster\.outbound\|[0-9]+\|{re.escape(CANARY)}\|{re.escape(host)}"
     wanted = rf"{cluster}\.(upstream_rq_([1-5]xx|time)|grpc\.[0-9]+)$"
-    return f"/stats?format=json&histogram_buckets=detailed&filter={quote(wanted, safe='')}"
+    # The agent lets few characters pass; quote() leaves ~ as it is.
+    pattern = quote(wanted, safe="").replace("~", "%7E")
+    return f"/stats?format=json&histogram_buckets=detailed&filter={pattern}"
 
 
 def sample_of(body: bytes, host: str) -> Sample | None:

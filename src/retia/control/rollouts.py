@@ -105,15 +105,16 @@ class Rollouts:
     async def command(self, namespace: str, name: str, given: Command) -> Status:
         """Do what a person says. Raises :class:`Unknown`, ``NotPossible``, ``StoreError``."""
         async with self._lock:
-            running = self._find(namespace, name)
+            running = await self._find(namespace, name)
+            assert running.state is not None
             now = self._core.clock.now()
-            state = running.state or begin(running.plan, now)
-            await self._become(running, command(running.plan, state, given, now))
+            await self._become(running, command(running.plan, running.state, given, now))
             return self._status(running)
 
     async def status(self, namespace: str, name: str) -> Status:
-        """Raises :class:`Unknown`."""
-        return self._status(self._find(namespace, name))
+        """Raises :class:`Unknown`, ``StoreError``."""
+        async with self._lock:
+            return self._status(await self._find(namespace, name))
 
     async def statuses(self, namespace: str | None) -> list[Status]:
         """All rollouts that have begun, sorted."""
@@ -130,17 +131,24 @@ class Rollouts:
         obj = self._object(running.obj.ref)
         if obj is None:
             return
-        if obj is not running.obj:
-            running.obj, running.plan = obj, plan_of(obj.spec)
-        now = self._core.clock.now()
-        if running.state is None or running.state.plan != running.plan.key:
-            epoch = running.state.epoch + 1 if running.state is not None else 1
-            await self._become(running, begin(running.plan, now, epoch))
+        if await self._begin(running, obj):
             return
         await self._measure(running)
+        assert running.state is not None
         new = advance(running.plan, running.state, self._core.clock.now(), running.evidence)
         if new is not running.state:
             await self._become(running, new)
+
+    async def _begin(self, running: _Running, obj: ConfigObject) -> bool:
+        """Take up the object as it is now; whether the rollout began (anew) by that."""
+        if obj is not running.obj:
+            running.obj, running.plan = obj, plan_of(obj.spec)
+        state = running.state
+        if state is not None and state.plan == running.plan.key:
+            return False
+        epoch = state.epoch + 1 if state is not None else 1
+        await self._become(running, begin(running.plan, self._core.clock.now(), epoch))
+        return True
 
     async def _measure(self, running: _Running) -> None:
         state = running.state
@@ -207,12 +215,12 @@ class Rollouts:
                 if obj is not None and ref not in self._running:
                     self._running[ref] = _Running(obj, plan_of(obj.spec))
 
-    def _find(self, namespace: str, name: str) -> _Running:
-        running = self._running.get(ObjectRef(KIND, Namespace(namespace), name))
-        if running is None:
+    async def _find(self, namespace: str, name: str) -> _Running:
+        ref = ObjectRef(KIND, Namespace(namespace), name)
+        running, obj = self._running.get(ref), self._object(ref)
+        if running is None or obj is None:
             raise Unknown(f"there is no Rollout/{namespace}/{name}")
-        if running.state is None:
-            raise Unknown(f"Rollout/{namespace}/{name} has not begun yet; ask again in a second")
+        await self._begin(running, obj)
         return running
 
     def _status(self, running: _Running) -> Status:
