@@ -32,10 +32,10 @@ def servers(view: View, _key: str) -> EdgeServers:
     if gateway is None:
         return EdgeServers()
     found = view.query(listeners, (gateway.ref.namespace, gateway.ref.name))
-    findings = tuple(each for listener in found for each in _findings(listener))
+    noticed = tuple(each for listener in found for each in findings(listener))
     return EdgeServers(
         tuple(_server(each) for each in found if each.served),
-        findings,
+        noticed,
         tuple(Provenance(each.owner, each.field) for each in found),
     )
 
@@ -136,7 +136,7 @@ def _misdirected(listener: Listener, others: Iterable[Listener], domains: list[s
             yield EdgeHost((host,), HttpRules((_no_route(listener, MISDIRECTED),)))
 
 
-def _findings(listener: Listener) -> Iterable[Finding]:
+def findings(listener: Listener) -> Iterable[Finding]:
     """What is wrong with a listener, as the status says it."""
     for code, reason in (
         (Code.HOST_CONFLICT, listener.conflicted),
