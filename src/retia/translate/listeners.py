@@ -69,11 +69,11 @@ def listener_names(view: View) -> tuple[str, ...]:
 
 def build_listener(view: View, name: str) -> Built:
     """The listener of that name; no message where this proxy doesn't have it."""
+    if view.proxy("kind") is ProxyKind.GATEWAY:
+        return build_edge_listener(view, name)
     dialled = parse_dialled_listener(name)
     if dialled is not None:
         return dialled_listener(view, name, dialled)
-    if view.proxy("kind") is ProxyKind.GATEWAY:
-        return build_edge_listener(view, name)
     if name not in listener_names(view):
         return Built(name, None)
     match name:
