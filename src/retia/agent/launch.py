@@ -320,6 +320,18 @@ class Launcher:
             instance.state = "draining"
             self._model.tell(instance)
 
+    def enter(self, workload: str, pid: int, peer: Peer) -> None:
+        """Take a process into a captured workload's place. It is no process that the workload lives by."""
+        instance = self._owned(workload, peer)
+        _check_owner(pid, peer)
+        if instance.record.capture != "ebpf":
+            message = f"workload {workload} is captured explicitly"
+            raise LocalError("conflict", message, "use its forward proxy")
+        try:
+            self._model.capture.move(pid, workload)
+        except (CaptureError, OSError) as error:
+            raise LocalError("unavailable", f"process {pid} can't be taken in: {error}") from error
+
     async def stop(self, workload: str, peer: Peer, drain_s: float, grace_s: float, kill: bool) -> None:
         """Drain, end the process, and wait until all is gone."""
         self.drain(workload, peer)

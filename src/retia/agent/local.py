@@ -25,6 +25,7 @@ from retia.api.local import (
     AgentInfo,
     Done,
     Drain,
+    Enter,
     Info,
     Launch,
     LocalError,
@@ -132,6 +133,9 @@ class LocalServer:
                 await self._launcher.stop(
                     request.workload, peer, request.drain_s, request.grace_s, request.signal
                 )
+                return Done()
+            case Enter():
+                self._launcher.enter(request.workload, request.pid, peer)
                 return Done()
             case Workloads():
                 return self._answers.workloads()

@@ -42,7 +42,7 @@ def placed(findings: Iterable[Finding], documents: Iterable[Document]) -> tuple[
     known: Mapping[ObjectRef, Document] = {document.ref: document for document in documents}
     return tuple(
         replace(each, origin=known[each.ref].place(each.field))
-        if each.ref in known and not each.origin.path
+        if each.ref is not None and each.ref in known and not each.origin.path
         else each
         for each in findings
     )

@@ -40,9 +40,28 @@ STATUS = {
 class Backend(Protocol):
     """The mesh, asked and told. ``namespace=None`` means all namespaces; lists are sorted."""
 
-    async def apply(self, documents: Sequence[schema.Document], dry_run: bool) -> schema.ApplyResult:
+    async def apply(self, request: schema.ApplyRequest) -> schema.ApplyResult:
         """Stores all objects or none. Wrong configuration is not an :class:`ApiError`: the result then has
-        ``applied=False`` and the findings of all documents."""
+        ``applied=False`` and the findings of all documents. ``conflict``: somebody changed an object since
+        the ``resourceVersion`` of its document, or it belongs to another owner."""
+
+    async def analyze(self, request: schema.AnalyzeRequest) -> schema.AnalyzeResult:
+        """What is wrong with the documents in this mesh, or with the mesh itself; nothing is stored."""
+
+    async def history(
+        self, kind: str, namespace: str, name: str, revision: int, limit: int
+    ) -> schema.HistoryList:
+        """The last writes; with a kind and name those of one object with its documents before and after, with
+        a revision that one with all its documents."""
+
+    async def undo(self, request: schema.UndoRequest) -> schema.ApplyResult:
+        """Makes every object of one write what it was before. ``conflict``: one has changed since."""
+
+    async def diff(self, request: schema.DiffRequest) -> schema.DiffResult:
+        """What applying the documents would change in the proxies; nothing is stored."""
+
+    async def explain(self, request: schema.ExplainRequest) -> schema.ExplainResult:
+        """What becomes of a call, by the configuration that proxies have acknowledged."""
 
     async def list_objects(self, kind: str, namespace: str | None) -> list[schema.ObjectInfo]:
         """Objects of a kind, sorted by namespace and name. ``kind`` is spelt by its user: any case, plural or
@@ -82,6 +101,15 @@ class Backend(Protocol):
     async def mesh_settings(self) -> schema.MeshSettingsInfo: ...
 
     async def change_mesh_settings(self, change: schema.MeshSettingsChange) -> schema.MeshSettingsInfo: ...
+
+    async def list_rollouts(self, namespace: str | None) -> list[schema.RolloutInfo]: ...
+
+    async def get_rollout(self, namespace: str, name: str) -> schema.RolloutInfo: ...
+
+    async def command_rollout(
+        self, namespace: str, name: str, request: schema.RolloutCommand
+    ) -> schema.RolloutInfo:
+        """Tells a rollout what to do; ``conflict``: that means nothing in its phase."""
 
     async def create_token(self, request: schema.TokenRequest) -> schema.Token: ...
 

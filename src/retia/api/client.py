@@ -68,9 +68,55 @@ class Client:
 
     # -- configuration
 
-    def apply(self, documents: Sequence[schema.Document], *, dry_run: bool = False) -> schema.ApplyResult:
-        body = schema.ApplyRequest(documents=list(documents), dry_run=dry_run)
+    def apply(
+        self,
+        documents: Sequence[schema.Document],
+        *,
+        dry_run: bool = False,
+        owner: str = "",
+        prune: bool = False,
+        reason: str = "",
+    ) -> schema.ApplyResult:
+        body = schema.ApplyRequest(
+            documents=list(documents), dry_run=dry_run, owner=owner, prune=prune, reason=reason
+        )
         return self._call(schema.ApplyResult, "POST", "/v1/apply", body=body)
+
+    def analyze(self, documents: Sequence[schema.Document] = ()) -> list[schema.Finding]:
+        body = schema.AnalyzeRequest(documents=list(documents))
+        return self._call(schema.AnalyzeResult, "POST", "/v1/analyze", body=body).findings
+
+    def history(
+        self,
+        kind: str = "",
+        namespace: str = "default",
+        name: str = "",
+        *,
+        revision: int = 0,
+        limit: int = 20,
+    ) -> list[schema.HistoryEntry]:
+        entries = self._call(
+            schema.HistoryList,
+            "GET",
+            "/v1/history",
+            kind=kind,
+            namespace=namespace,
+            name=name,
+            revision=revision,
+            limit=limit,
+        )
+        return entries.items
+
+    def undo(self, revision: int = 0, *, dry_run: bool = False, reason: str = "") -> schema.ApplyResult:
+        body = schema.UndoRequest(revision=revision, dry_run=dry_run, reason=reason)
+        return self._call(schema.ApplyResult, "POST", "/v1/undo", body=body)
+
+    def diff(self, documents: Sequence[schema.Document], *, full: bool = False) -> schema.DiffResult:
+        body = schema.DiffRequest(documents=list(documents), full=full)
+        return self._call(schema.DiffResult, "POST", "/v1/diff", body=body)
+
+    def explain(self, request: schema.ExplainRequest) -> schema.ExplainResult:
+        return self._call(schema.ExplainResult, "POST", "/v1/explain", body=request)
 
     def delete_documents(self, documents: Sequence[schema.Document]) -> list[schema.DeleteResult]:
         body = schema.ApplyRequest(documents=list(documents))
@@ -112,6 +158,20 @@ class Client:
 
     def list_hosts(self) -> list[schema.HostInfo]:
         return self._call(schema.HostList, "GET", "/v1/hosts").items
+
+    # -- rollouts
+
+    def list_rollouts(self, namespace: str | None = None) -> list[schema.RolloutInfo]:
+        return self._call(schema.RolloutList, "GET", "/v1/rollouts", namespace=namespace).items
+
+    def get_rollout(self, namespace: str, name: str) -> schema.RolloutInfo:
+        return self._call(schema.RolloutInfo, "GET", f"/v1/rollouts/{_part(namespace)}/{_part(name)}")
+
+    def command_rollout(
+        self, namespace: str, name: str, request: schema.RolloutCommand
+    ) -> schema.RolloutInfo:
+        url = f"/v1/rollouts/{_part(namespace)}/{_part(name)}"
+        return self._call(schema.RolloutInfo, "POST", url, body=request)
 
     # -- the controller
 

@@ -154,6 +154,16 @@ class Stop(_Model):
     """False: leave the process alone (its parent ends it)."""
 
 
+class Enter(_Model):
+    """Take a process into the place of a captured workload, so that its connections are that workload's:
+    ``op`` ``enter``, answered by :class:`Done`. The process must belong to the caller, and so must the
+    workload (root may use any); it ends by itself, and soon."""
+
+    op: Literal["enter"] = "enter"
+    workload: str
+    pid: int = Field(ge=1)
+
+
 class Workloads(_Model):
     """``op`` ``workloads``, answered by :class:`WorkloadList`."""
 
@@ -290,7 +300,7 @@ class Done(_Reply):
 
 
 Request = Annotated[
-    Launch | Drain | Stop | Workloads | Proxies | Admin | Info | Shutdown, Field(discriminator="op")
+    Launch | Drain | Stop | Enter | Workloads | Proxies | Admin | Info | Shutdown, Field(discriminator="op")
 ]
 REQUEST: TypeAdapter[Any] = TypeAdapter(Request)
 

@@ -75,6 +75,12 @@ class Document(Request):
 class ApplyRequest(Request):
     documents: list[Document] = Field(max_length=10_000)
     dry_run: bool = False
+    owner: str = Field(default="", max_length=253)
+    """On whose behalf; an object of another owner is not touched. Empty: nobody's."""
+    prune: bool = False
+    """Delete the owner's objects that are in none of the documents."""
+    reason: str = Field(default="", max_length=1000)
+    """Remembered in the history."""
 
 
 class ApplyItem(Reply):
@@ -82,8 +88,8 @@ class ApplyItem(Reply):
 
     object: str
     """``Kind/namespace/name``."""
-    action: Literal["created", "configured", "unchanged", "skipped"]
-    """``skipped``: a Kubernetes kind that is no mesh configuration."""
+    action: Literal["created", "configured", "unchanged", "skipped", "deleted"]
+    """``skipped``: a Kubernetes kind that is no mesh configuration; ``deleted``: pruned, or undone."""
     path: str = ""
     line: int = 0
 
@@ -110,12 +116,175 @@ class ObjectInfo(Reply):
     created: int = 0
     """The store's revision at which it was made: the older object wins a conflict."""
     manifest: dict[str, Any] = {}
-    """As applied: apiVersion, kind, metadata, spec."""
+    """As applied: apiVersion, kind, metadata, spec. ``metadata.resourceVersion`` is ``revision``: applied
+    again with it, the document is refused if somebody has changed the object since."""
     findings: list[Finding] = []
+    owner: str = ""
+    path: str = ""
+    """The file that it was applied from, as named then; empty: unknown."""
+    line: int = 0
 
 
 class ObjectList(Reply):
     items: list[ObjectInfo] = []
+
+
+class AnalyzeRequest(Request):
+    """Documents to judge as if they were applied to the mesh; none: the mesh as it is."""
+
+    documents: list[Document] = Field(default=[], max_length=10_000)
+
+
+class AnalyzeResult(Reply):
+    findings: list[Finding] = []
+
+
+class HistoryChange(Reply):
+    """One object in one write."""
+
+    object: str
+    action: Literal["created", "configured", "deleted"]
+    before: dict[str, Any] | None = None
+    """The document that was replaced, where one object was asked for; ``None``: it was not there."""
+    after: dict[str, Any] | None = None
+
+
+class HistoryEntry(Reply):
+    """One write of configuration."""
+
+    revision: int
+    time: int
+    reason: str = ""
+    changes: list[HistoryChange] = []
+
+
+class HistoryList(Reply):
+    """The newest first."""
+
+    items: list[HistoryEntry] = []
+
+
+class UndoRequest(Request):
+    revision: int = Field(default=0, ge=0)
+    """The write to take back; 0: the last one."""
+    dry_run: bool = False
+    reason: str = Field(default="", max_length=1000)
+
+
+class DiffRequest(Request):
+    documents: list[Document] = Field(max_length=10_000)
+    full: bool = False
+    """With the text of every difference."""
+
+
+class ResourceDiff(Reply):
+    """What would become of one resource at some proxies."""
+
+    resource: str
+    """``VHDS 9080/reviews.default.svc.cluster.local:9080``."""
+    action: Literal["added", "changed", "removed"]
+    objects: list[str] = []
+    """What would shape it, or has shaped it: ``Kind/namespace/name``."""
+    text: str = ""
+    """A unified difference of its JSON, if asked for."""
+
+
+class ProxyDiff(Reply):
+    """Proxies for which the same would change."""
+
+    proxies: list[str]
+    resources: list[ResourceDiff] = []
+
+
+class DiffResult(Reply):
+    items: list[ApplyItem] = []
+    groups: list[ProxyDiff] = []
+    unchanged: int = 0
+    """Proxies for which nothing would change."""
+    findings: list[Finding] = []
+
+
+class ExplainRequest(Request):
+    """One call, as a program would make it."""
+
+    workload: str = Field(min_length=1, max_length=512)
+    """The caller: a workload, a service (any instance of it), a version of one, or a proxy."""
+    url: str = Field(min_length=1, max_length=8192)
+    """``http://reviews:9080/x``; ``tcp://db:5432`` for a connection without HTTP."""
+    method: str = Field(default="GET", max_length=32, pattern=r"^[A-Za-z][A-Za-z-]*$")
+    headers: list[tuple[str, str]] = Field(default=[], max_length=200)
+
+
+class ExplainObject(Reply):
+    """An object on the path, and where it was written."""
+
+    object: str
+    path: str = ""
+    line: int = 0
+
+
+class ExplainResource(Reply):
+    """A resource that the answer was read from."""
+
+    resource: str
+    version: str = ""
+    state: Literal["acked", "pending", "nacked", "quarantined", "not asked for", "absent"]
+    """``not asked for``: the proxy does not have it yet and would ask for it with this call."""
+    error: str = ""
+
+
+class ExplainHop(Reply):
+    """One proxy of the path."""
+
+    proxy: str
+    title: str
+    lines: list[str] = []
+    """What it does, for people."""
+    data: dict[str, Any] = {}
+    """The same, for programs."""
+    resources: list[ExplainResource] = []
+
+
+class ExplainResult(Reply):
+    proxy: str
+    workload: str
+    listener: str
+    address: str
+    port: int
+    http: bool = True
+    send_to: str = ""
+    """``address:port`` of the proxy's listener where the call enters it."""
+    send_as: Literal["captured", "proxy", ""] = ""
+    hops: list[ExplainHop] = []
+    objects: list[ExplainObject] = []
+    status: list[int] = []
+    """The statuses that the proxy itself may answer with; empty: the callee answers."""
+    clusters: dict[str, float] = {}
+    """Where the call may go, with shares; empty: nowhere."""
+    endpoints: dict[str, str] = {}
+    """``address:port`` to the workload there, as far as known."""
+    certain: bool = True
+    """False: a part could not be interpreted, or a resource is not acknowledged yet."""
+    notes: list[str] = []
+
+
+class BypassRequest(Request):
+    workload: str = Field(min_length=1, max_length=512)
+    seconds: int = Field(ge=0, le=24 * 3600)
+    """How long; 0: end it now."""
+    reason: str = Field(default="", max_length=1000)
+
+
+class BypassInfo(Reply):
+    workload: str
+    until: int
+    """0: it has ended."""
+    reason: str = ""
+    since: int = 0
+
+
+class BypassList(Reply):
+    items: list[BypassInfo] = []
 
 
 class DeleteResult(Reply):
@@ -364,6 +533,48 @@ class MeshSettingsChange(Request):
     default_retries: int | None = Field(default=None, ge=0, le=100)
     protocol_detection_timeout_s: float | None = Field(default=None, ge=0, le=60)
     outbound_allow_any: bool | None = None
+
+
+class RolloutStepInfo(Reply):
+    weight: int
+    """Percent of requests for the canary."""
+    hold_s: float = 0.0
+    pause: bool = False
+
+
+class RolloutInfo(Reply):
+    """How far a rollout has come."""
+
+    namespace: str
+    name: str
+    service: str
+    phase: Literal["progressing", "paused", "promoted", "rolled-back", "aborted"]
+    step: int
+    """Counts from 1."""
+    steps: list[RolloutStepInfo]
+    weight: int
+    """Percent of requests for the canary now."""
+    reason: str = ""
+    """Why the phase is what it is."""
+    waiting: str = ""
+    """What the current step waits for; empty: for nothing."""
+    changed: int
+    """When phase, step or weight changed last."""
+    requests: int = 0
+    """Answered by the canary in this step, as far as gates need them counted."""
+    failures: int = 0
+    success_percent: float | None = None
+    latency_ms: float | None = None
+    """The percentile that the latency gate names."""
+    percentile: float | None = None
+
+
+class RolloutList(Reply):
+    items: list[RolloutInfo] = []
+
+
+class RolloutCommand(Request):
+    action: Literal["promote", "abort", "pause", "resume", "restart"]
 
 
 class TokenRequest(Request):

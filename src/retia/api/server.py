@@ -60,6 +60,7 @@ def create_app(backend: Backend) -> FastAPI:
     app = FastAPI(title="Retia", version=__version__, description="The API of a Retia controller.")
     app.include_router(_objects(backend))
     app.include_router(_inventory(backend))
+    app.include_router(_rollouts(backend))
     app.include_router(_controller(backend))
     app.add_middleware(_Bounded)
     app.add_exception_handler(ApiError, _on_api_error)
@@ -83,13 +84,41 @@ def _objects(backend: Backend) -> APIRouter:
     @router.post("/apply")
     async def apply(request: schema.ApplyRequest) -> schema.ApplyResult:
         """Stores all objects of all documents, or none."""
-        return await _in_time(backend.apply(request.documents, request.dry_run))
+        if request.prune and not request.owner:
+            raise ApiError("invalid", "prune needs an owner: only the objects of one owner are pruned")
+        return await _in_time(backend.apply(request))
+
+    @router.post("/analyze")
+    async def analyze(request: schema.AnalyzeRequest) -> schema.AnalyzeResult:
+        """Judges documents as if they were applied, or the mesh as it is."""
+        return await _in_time(backend.analyze(request))
+
+    @router.post("/diff")
+    async def diff(request: schema.DiffRequest) -> schema.DiffResult:
+        """What applying the documents would change in the proxies."""
+        return await _in_time(backend.diff(request))
+
+    @router.get("/history")
+    async def history(
+        kind: str = "",
+        namespace: str = "default",
+        name: str = "",
+        revision: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    ) -> schema.HistoryList:
+        """The last writes of configuration, the newest first."""
+        return await _in_time(backend.history(kind, namespace, name, revision, limit))
+
+    @router.post("/undo")
+    async def undo(request: schema.UndoRequest) -> schema.ApplyResult:
+        """Takes one write back."""
+        return await _in_time(backend.undo(request))
 
     @router.post("/delete")
     async def delete_documents(request: schema.ApplyRequest) -> list[schema.DeleteResult]:
         """Removes every object that the documents name."""
-        if request.dry_run:
-            raise ApiError("invalid", "dry_run has no meaning for delete")
+        if request.dry_run or request.prune or request.owner:
+            raise ApiError("invalid", "dry_run, prune and owner have no meaning for delete")
         return await _in_time(backend.delete_documents(request.documents))
 
     @router.get("/objects")
@@ -159,10 +188,38 @@ def _inventory(backend: Backend) -> APIRouter:
             )
         return await _in_time(backend.proxy_query(proxy, f"/{path.lstrip('/')}"))
 
+    @router.post("/explain")
+    async def explain(request: schema.ExplainRequest) -> schema.ExplainResult:
+        """What becomes of one call."""
+        return await _in_time(backend.explain(request))
+
     @router.get("/hosts")
     async def list_hosts() -> schema.HostList:
         """All hosts with an agent."""
         return schema.HostList(items=await _in_time(backend.list_hosts()))
+
+    return router
+
+
+def _rollouts(backend: Backend) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["rollouts"], responses=_ERRORS)
+
+    @router.get("/rollouts")
+    async def list_rollouts(namespace: NamespaceQuery = None) -> schema.RolloutList:
+        """How far all rollouts have come."""
+        return schema.RolloutList(items=await _in_time(backend.list_rollouts(namespace)))
+
+    @router.get("/rollouts/{namespace}/{name}")
+    async def get_rollout(namespace: str, name: str) -> schema.RolloutInfo:
+        """How far one rollout has come."""
+        return await _in_time(backend.get_rollout(namespace, name))
+
+    @router.post("/rollouts/{namespace}/{name}")
+    async def command_rollout(
+        namespace: str, name: str, request: schema.RolloutCommand
+    ) -> schema.RolloutInfo:
+        """Promotes, aborts, pauses, resumes or restarts a rollout."""
+        return await _in_time(backend.command_rollout(namespace, name, request))
 
     return router
 

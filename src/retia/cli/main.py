@@ -17,26 +17,34 @@ import typer
 
 from retia.cli import (
     agent,
+    analyze,
     apply,
     backup,
     check,
     controller,
     delete,
     demo,
+    diff,
     down,
+    explain,
     forward,
     get,
+    history,
     hosts,
     logs,
     output,
     proxies,
     proxy_config,
+    ratelimit,
     restore,
+    rollout,
     run,
     services,
     status,
     token,
+    undo,
     version,
+    why,
     workloads,
 )
 from retia.cli.errors import FAILED, INTERRUPTED, USAGE, CliError, ClosedPipeError
@@ -85,12 +93,21 @@ def _add(
 
 
 _proxy = typer.Typer(help="Look into one proxy.", no_args_is_help=True, rich_markup_mode=None)
+_rollout = typer.Typer(
+    help="Canaries that take over step by step.", no_args_is_help=True, rich_markup_mode=None
+)
 _token = typer.Typer(help="Tokens with which hosts join.", no_args_is_help=True, rich_markup_mode=None)
 
 _add(app, "up", up.up, up.EXAMPLES)
 _add(app, "down", down.down, down.EXAMPLES)
 _add(app, "run", run.run, run.EXAMPLES, context_settings={"allow_interspersed_args": False})
 _add(app, "apply", apply.apply, apply.EXAMPLES)
+_add(app, "diff", diff.diff, diff.EXAMPLES)
+_add(app, "analyze", analyze.analyze, analyze.EXAMPLES)
+_add(app, "explain", explain.explain, explain.EXAMPLES)
+_add(app, "why", why.why, why.EXAMPLES)
+_add(app, "history", history.history, history.EXAMPLES)
+_add(app, "undo", undo.undo, undo.EXAMPLES)
 _add(app, "get", get.get, get.EXAMPLES)
 _add(app, "delete", delete.delete, delete.EXAMPLES)
 _add(app, "forward", forward.forward, forward.EXAMPLES)
@@ -106,10 +123,18 @@ _add(app, "logs", logs.logs, logs.EXAMPLES)
 _add(app, "demo", demo.demo, demo.EXAMPLES)
 _add(_token, "create", token.create, token.EXAMPLES)
 app.add_typer(_token, name="token")
+_add(_rollout, "status", rollout.status, rollout.STATUS_EXAMPLES)
+_add(_rollout, "promote", rollout.promote, rollout.PROMOTE_EXAMPLES)
+_add(_rollout, "abort", rollout.abort, rollout.ABORT_EXAMPLES)
+_add(_rollout, "pause", rollout.pause, rollout.PAUSE_EXAMPLES)
+_add(_rollout, "resume", rollout.resume, rollout.RESUME_EXAMPLES)
+_add(_rollout, "restart", rollout.restart, rollout.RESTART_EXAMPLES)
+app.add_typer(_rollout, name="rollout")
 _add(app, "backup", backup.backup, backup.EXAMPLES)
 _add(app, "restore", restore.restore, restore.EXAMPLES)
 _add(app, "controller", controller.controller, controller.EXAMPLES, context_settings=_OTHERS)
 _add(app, "agent", agent.agent, agent.EXAMPLES, context_settings=_OTHERS)
+_add(app, "ratelimit", ratelimit.ratelimit, ratelimit.EXAMPLES, context_settings=_OTHERS)
 _add(app, "version", version.version, version.EXAMPLES)
 
 

@@ -8,40 +8,42 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from retia import __version__
-from retia.analysis.analyze import analyze
+from retia.analysis.files import by_place
 from retia.api import schema
 from retia.api.backend import ApiError
 from retia.authority.authority import Authority
 from retia.authority.errors import AuthorityError
 from retia.authority.tokens import Tokens
-from retia.config.codes import Code
-from retia.config.parse import Parsed, SourceText, namespace_of, parse
+from retia.config.parse import namespace_of
 from retia.control import delivery, mesh_settings, rendering
+from retia.control.analysing import Analysing
 from retia.control.configuration import Configuration
 from retia.control.core import Core
+from retia.control.editing import Editing, reading
+from retia.control.explaining import Explaining
+from retia.control.preview import diff
 from retia.control.registry import HostState, ProxyState
+from retia.control.rollouts import Rollouts, Unknown
 from retia.control.session import PROTOCOL, Unavailable
 from retia.identity.spiffe import IdentityError, parse_host_id
 from retia.model.finding import Finding, Level
 from retia.model.ids import Host, expansions
-from retia.model.mesh import EndpointSet, MeshSettings, Service
+from retia.model.mesh import MeshSettings, Service
 from retia.model.objects import ObjectRef
 from retia.model.snapshot import PlainView
 from retia.policy.authn import port_mode
+from retia.policy.rollout import Command, NotPossible
 from retia.sources import backup
 from retia.sources.errors import StoreError
 from retia.sources.space import Space
-from retia.sources.store import Delete, Put, Store, Written
+from retia.sources.store import Store
 
 MAX_FINDINGS = 500
-ANALYSE_AFTER_S = 0.05
-T = TypeVar("T")
 _ORDER = {Level.ERROR: 0, Level.WARNING: 1, Level.INFO: 2}
 
 
@@ -55,6 +57,7 @@ class ControlBackend:
         configuration: Configuration,
         authority: Authority,
         tokens: Tokens,
+        rollouts: Rollouts,
         started: float,
     ) -> None:
         self._core = core
@@ -62,49 +65,45 @@ class ControlBackend:
         self._configuration = configuration
         self._authority = authority
         self._tokens = tokens
+        self._rollouts = rollouts
         self._started = started
-        self._analysed: tuple[int, tuple[Finding, ...]] = (-1, ())
-        self._analysis = asyncio.Lock()
+        self._analysing = Analysing(core)
+        self._editing = Editing(core, store, configuration, self._analysing)
+        self._explaining = Explaining(core, store, configuration)
 
     # -- configuration -------------------------------------------------------------------------------------
 
-    async def apply(self, documents: Sequence[schema.Document], dry_run: bool) -> schema.ApplyResult:
-        parsed = await self._parse(documents)
-        findings = [rendering.finding_of(f) for f in parsed.findings]
-        if not parsed.ok:
-            return schema.ApplyResult(applied=False, dry_run=dry_run, findings=findings)
-        changes = [Put(d.ref, d.raw) for d in parsed.documents]
-        written = await self._write(changes, dry_run=dry_run)
-        places = {d.ref: d.origin for d in parsed.documents}
-        items = [
-            schema.ApplyItem(
-                object=str(r.ref),
-                action=r.outcome.value,  # type: ignore[arg-type]
-                path=places[r.ref].path,
-                line=places[r.ref].line,
-            )
-            for r in written.results
-        ]
-        items += [
-            schema.ApplyItem(
-                object=str(f.ref or ""), action="skipped", path=f.origin.path, line=f.origin.line
-            )
-            for f in parsed.findings
-            if f.code == Code.SKIPPED_KIND
-        ]
-        if not dry_run:
-            await self._configuration.reached(written.revision)
-            # The change goes to the proxies first; the analysis of a large mesh would take the processor.
-            await asyncio.sleep(ANALYSE_AFTER_S)
-            refs = set(places)
-            findings += [rendering.finding_of(f) for f in await self._analyse() if f.ref in refs]
-        return schema.ApplyResult(
-            applied=not dry_run, dry_run=dry_run, items=items, findings=findings, revision=written.revision
-        )
+    async def apply(self, request: schema.ApplyRequest) -> schema.ApplyResult:
+        return await self._editing.apply(request)
+
+    async def analyze(self, request: schema.AnalyzeRequest) -> schema.AnalyzeResult:
+        if not request.documents:
+            live = await self._findings()
+            return schema.AnalyzeResult(findings=[rendering.finding_of(f) for f in live])
+        parsed = await self._editing.parse(request.documents)
+        found = by_place([*parsed.findings, *await self._analysing.as_if(parsed)])
+        return schema.AnalyzeResult(findings=[rendering.finding_of(f) for f in found])
+
+    async def history(
+        self, kind: str, namespace: str, name: str, revision: int, limit: int
+    ) -> schema.HistoryList:
+        if bool(kind) != bool(name):
+            raise ApiError("invalid", "give both kind and name, or neither")
+        ref = self._ref(kind, namespace, name) if kind else None
+        return await self._editing.history(ref, revision, limit)
+
+    async def undo(self, request: schema.UndoRequest) -> schema.ApplyResult:
+        return await self._editing.undo(request)
+
+    async def diff(self, request: schema.DiffRequest) -> schema.DiffResult:
+        return await diff(self._core, self._editing, request)
+
+    async def explain(self, request: schema.ExplainRequest) -> schema.ExplainResult:
+        return await self._explaining.explain(request)
 
     async def list_objects(self, kind: str, namespace: str | None) -> list[schema.ObjectInfo]:
         name = self._kind(kind) if kind else ""
-        listing = await self._read(lambda: self._store.list(name, namespace_of(namespace or "")))
+        listing = await reading(lambda: self._store.list(name, namespace_of(namespace or "")))
         found = {o.ref: o for o in listing.objects}
         directory = self._configuration.directory
         if directory is not None:
@@ -115,34 +114,32 @@ class ControlBackend:
 
     async def get_object(self, kind: str, namespace: str, name: str) -> schema.ObjectInfo:
         ref = self._ref(kind, namespace, name)
-        stored = await self._read(lambda: self._store.get(ref))
+        stored = await reading(lambda: self._store.get(ref))
         if stored is None and self._configuration.directory is not None:
             stored = self._configuration.directory.get(ref)
         if stored is None:
             raise ApiError("not_found", f"there is no {ref}")
-        findings = [f for f in (*self._configuration.findings(), *await self._analyse()) if f.ref == ref]
+        findings = [f for f in await self._findings() if f.ref == ref]
         return rendering.object_of(stored, findings)
 
     async def delete_object(self, kind: str, namespace: str, name: str) -> schema.DeleteResult:
         ref = self._ref(kind, namespace, name)
-        if await self._read(lambda: self._store.get(ref)) is None:
+        if await reading(lambda: self._store.get(ref)) is None:
             directory = self._configuration.directory
             if directory is not None and directory.get(ref) is not None:
                 raise ApiError(
                     "conflict", f"{ref} comes from {directory.origin(ref).path}; remove it from that file"
                 )
             raise ApiError("not_found", f"there is no {ref}")
-        written = await self._write([Delete(ref)])
-        await self._configuration.reached(written.revision)
+        await self._editing.delete([ref])
         return schema.DeleteResult(object=str(ref))
 
     async def delete_documents(self, documents: Sequence[schema.Document]) -> list[schema.DeleteResult]:
-        parsed = await self._parse(documents)
+        parsed = await self._editing.parse(documents)
         if not parsed.ok:
             findings = [rendering.finding_of(f) for f in parsed.findings]
             raise ApiError("invalid", "the documents have errors; nothing was deleted", findings)
-        written = await self._write([Delete(d.ref) for d in parsed.documents])
-        await self._configuration.reached(written.revision)
+        written = await self._editing.delete([d.ref for d in parsed.documents])
         return [
             schema.DeleteResult(object=str(r.ref), deleted=r.outcome == "deleted") for r in written.results
         ]
@@ -234,12 +231,20 @@ class ControlBackend:
 
     # -- the controller ------------------------------------------------------------------------------------
 
+    async def _findings(self) -> list[Finding]:
+        """All that is wrong with the configuration as it is."""
+        return [
+            *self._configuration.findings(),
+            *await self._analysing.now(),
+            *self._core.patches.findings(),
+        ]
+
     async def status(self) -> schema.StatusInfo:
         core, registry = self._core, self._core.registry
         now = core.clock.now()
         held = registry.leases.held(core.clock.monotonic()) and bool(registry.hosts)
         left = registry.leases.held_until - core.clock.monotonic()
-        findings = [*self._configuration.findings(), *await self._analyse()]
+        findings = await self._findings()
         findings.sort(key=lambda f: (_ORDER[f.level], str(f.ref)))
         return schema.StatusInfo(
             version=__version__,
@@ -280,6 +285,33 @@ class ControlBackend:
         self._core.pipeline.touch()
         return rendering.mesh_of(settings)
 
+    # -- rollouts ------------------------------------------------------------------------------------------
+
+    async def list_rollouts(self, namespace: str | None) -> list[schema.RolloutInfo]:
+        return [rendering.rollout_of(s) for s in await self._rollouts.statuses(namespace)]
+
+    async def get_rollout(self, namespace: str, name: str) -> schema.RolloutInfo:
+        try:
+            return rendering.rollout_of(await self._rollouts.status(namespace_of(namespace), name))
+        except Unknown as error:
+            raise ApiError("not_found", str(error)) from error
+        except StoreError as error:
+            raise ApiError("unavailable", f"the rollout's state can't be written: {error}") from error
+
+    async def command_rollout(
+        self, namespace: str, name: str, request: schema.RolloutCommand
+    ) -> schema.RolloutInfo:
+        try:
+            given = Command(request.action)
+            status = await self._rollouts.command(namespace_of(namespace), name, given)
+        except Unknown as error:
+            raise ApiError("not_found", str(error)) from error
+        except NotPossible as error:
+            raise ApiError("conflict", f"Rollout/{namespace}/{name}: {error}") from error
+        except StoreError as error:
+            raise ApiError("unavailable", f"the rollout's state can't be written: {error}") from error
+        return rendering.rollout_of(status)
+
     async def create_token(self, request: schema.TokenRequest) -> schema.Token:
         now = datetime.fromtimestamp(self._core.clock.now(), UTC)
         ttl = timedelta(seconds=request.ttl_s)
@@ -316,22 +348,6 @@ class ControlBackend:
     def _settings(self) -> MeshSettings:
         found: MeshSettings | None = self._core.pipeline.engine.snapshot.get(("mesh",))
         return found or MeshSettings(trust_domain=self._core.trust_domain)
-
-    async def _parse(self, documents: Sequence[schema.Document]) -> Parsed:
-        return await asyncio.to_thread(parse, [SourceText(d.path, d.text) for d in documents])
-
-    async def _write(self, changes: Sequence[Put | Delete], *, dry_run: bool = False) -> Written:
-        try:
-            return await asyncio.to_thread(lambda: self._store.write(changes, dry_run=dry_run))
-        except StoreError as error:
-            raise ApiError("unavailable", f"nothing was stored: {error}") from error
-
-    @staticmethod
-    async def _read(action: Callable[[], T]) -> T:
-        try:
-            return await asyncio.to_thread(action)
-        except StoreError as error:
-            raise ApiError("unavailable", f"the store can't be read: {error}") from error
 
     def _kind(self, text: str) -> str:
         kind = rendering.kind_of(text)
@@ -374,20 +390,6 @@ class ControlBackend:
                 modes[key] = str(port_mode(view, key).mode)
             found.add(modes[key])
         return next((m for m in ("disable", "permissive", "strict", "refuse") if m in found), "")
-
-    async def _analyse(self) -> tuple[Finding, ...]:
-        """What is wrong between the objects, of the newest snapshot."""
-        async with self._analysis:
-            revision = self._core.pipeline.engine.snapshot.revision
-            if self._analysed[0] != revision:
-                facts = self._core.pipeline.facts
-                objects = list(facts.objects.values())
-                services = list(facts.services.values())
-                endpoints = [EndpointSet(s.host, facts.endpoints(s.host)) for s in services]
-                workloads = list(facts.workloads.values())
-                found = await asyncio.to_thread(analyze, objects, services, endpoints, workloads)
-                self._analysed = (revision, found)
-            return self._analysed[1]
 
     def _certificates(self) -> list[schema.Certificate]:
         root, issuer = self._authority.root_life, self._authority.life

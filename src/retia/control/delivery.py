@@ -67,7 +67,7 @@ async def of_object(core: Core, ref: ObjectRef) -> list[Item]:
     looked = 0
     for _, proxy in list(core.registry.all_proxies()):
         seen: set[Name] = set()
-        for name in _names(core, proxy):
+        for name in names_of(core, proxy):
             looked += 1
             if looked % STEP == 0:
                 await asyncio.sleep(0)
@@ -85,7 +85,7 @@ def sync_of(core: Core, proxy: ProxyState) -> dict[TypeUrl, Sync]:
     """How all types stand at a proxy."""
     found: dict[TypeUrl, Sync] = defaultdict(Sync)
     seen: set[Name] = set()
-    for name in _names(core, proxy):
+    for name in names_of(core, proxy):
         resource = core.pipeline.engine.resource(proxy.proxy, name)
         own = Name(resource.type, resource.name)
         if not resource.exists or own in seen:
@@ -97,7 +97,7 @@ def sync_of(core: Core, proxy: ProxyState) -> dict[TypeUrl, Sync]:
     return dict(found)
 
 
-def _names(core: Core, proxy: ProxyState) -> Iterable[Name]:
+def names_of(core: Core, proxy: ProxyState) -> Iterable[Name]:
     """The names that a proxy really has: what it acknowledged or refused, and what was sent for it to have.
 
     Names that were only sent ahead of use to its agent, and that it never took, aren't its concern.

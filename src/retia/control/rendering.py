@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from retia.api import schema
 from retia.config.kinds import KINDS
 from retia.control import delivery
 from retia.control.core import Core
 from retia.control.registry import HostState, ProxyState
+from retia.control.rollouts import Status
 from retia.model.finding import Finding
 from retia.model.ids import SpiffeId
 from retia.model.mesh import Endpoint, MeshSettings, Service, Workload
+from retia.model.objects import ObjectRef
 from retia.sources.store import StoredObject
 
 SHORT = {
@@ -52,6 +55,33 @@ def finding_of(finding: Finding) -> schema.Finding:
     )
 
 
+def rollout_of(status: Status) -> schema.RolloutInfo:
+    plan, state, sample = status.plan, status.state, status.sample
+    took = sample.percentile_s(plan.gates.percentile)
+    return schema.RolloutInfo(
+        namespace=status.ref.namespace,
+        name=status.ref.name,
+        service=status.service,
+        phase=state.phase.value,
+        step=state.step + 1,
+        steps=[schema.RolloutStepInfo(weight=s.weight, hold_s=s.hold_s, pause=s.pause) for s in plan.steps],
+        weight=state.weight,
+        reason=state.reason,
+        waiting=status.waiting,
+        changed=int(state.changed),
+        requests=sample.requests,
+        failures=sample.failures,
+        success_percent=sample.success_percent if sample.requests else None,
+        latency_ms=None if took is None else took * 1000,
+        percentile=None if took is None else plan.gates.percentile,
+    )
+
+
+def document_of(ref: ObjectRef, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's document as it may be shown."""
+    return dict(document)
+
+
 def object_of(stored: StoredObject, findings: Iterable[Finding] = ()) -> schema.ObjectInfo:
     return schema.ObjectInfo(
         kind=stored.ref.kind,
@@ -59,9 +89,16 @@ def object_of(stored: StoredObject, findings: Iterable[Finding] = ()) -> schema.
         name=stored.ref.name,
         revision=stored.revision,
         created=stored.created,
-        manifest=dict(stored.document),
+        manifest=_with_version(document_of(stored.ref, stored.document), stored.revision),
+        owner=stored.source.owner,
+        path=stored.source.path,
+        line=stored.source.line,
         findings=[finding_of(f) for f in findings],
     )
+
+
+def _with_version(document: dict[str, Any], revision: int) -> dict[str, Any]:
+    return {**document, "metadata": {**document.get("metadata", {}), "resourceVersion": str(revision)}}
 
 
 def service_of(service: Service, endpoints: int, mtls: str) -> schema.ServiceInfo:

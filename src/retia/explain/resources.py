@@ -102,7 +102,9 @@ def _field_by_field(message: Any) -> Any:
         if field.message_type is None:
             found[field.name] = list(value) if field.is_repeated else value
         elif field.message_type.GetOptions().map_entry:
-            found[field.name] = {str(k): _plain(v) if hasattr(v, "DESCRIPTOR") else v for k, v in value.items()}
+            found[field.name] = {
+                str(k): _plain(v) if hasattr(v, "DESCRIPTOR") else v for k, v in value.items()
+            }
         else:
             found[field.name] = [_plain(v) for v in value] if field.is_repeated else _plain(value)
     return found

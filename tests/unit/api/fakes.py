@@ -32,8 +32,20 @@ class FakeBackend:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     fail: Exception | None = None
     revision: int = 0
+    findings: list[schema.Finding] = field(default_factory=list)
+    entries: list[schema.HistoryEntry] = field(default_factory=list)
+    undone: schema.ApplyResult = field(default_factory=lambda: schema.ApplyResult(applied=True))
+    difference: schema.DiffResult = field(default_factory=schema.DiffResult)
+    explanation: schema.ExplainResult = field(
+        default_factory=lambda: schema.ExplainResult(
+            proxy="default/web-1", workload="default/web-1", listener="", address="", port=0
+        )
+    )
 
-    async def apply(self, documents: Sequence[schema.Document], dry_run: bool) -> schema.ApplyResult:
+    async def apply(self, request: schema.ApplyRequest) -> schema.ApplyResult:
+        documents, dry_run = request.documents, request.dry_run
+        if request.owner:
+            self.calls.append(("apply as", request.owner, request.prune, request.reason))
         self.calls.append(("apply", [d.path for d in documents], dry_run))
         if self.fail:
             raise self.fail
@@ -72,6 +84,30 @@ class FakeBackend:
             )
         action = "unchanged" if same else "configured" if before else "created"
         return schema.ApplyItem.model_validate({"object": "/".join(key), "action": action, "path": path})
+
+    async def analyze(self, request: schema.AnalyzeRequest) -> schema.AnalyzeResult:
+        self.calls.append(("analyze", [d.path for d in request.documents]))
+        return schema.AnalyzeResult(findings=self.findings)
+
+    async def history(
+        self, kind: str, namespace: str, name: str, revision: int, limit: int
+    ) -> schema.HistoryList:
+        self.calls.append(("history", kind, namespace, name, revision, limit))
+        return schema.HistoryList(items=self.entries)
+
+    async def undo(self, request: schema.UndoRequest) -> schema.ApplyResult:
+        self.calls.append(("undo", request.revision, request.dry_run, request.reason))
+        if self.fail:
+            raise self.fail
+        return self.undone
+
+    async def diff(self, request: schema.DiffRequest) -> schema.DiffResult:
+        self.calls.append(("diff", [d.path for d in request.documents], request.full))
+        return self.difference
+
+    async def explain(self, request: schema.ExplainRequest) -> schema.ExplainResult:
+        self.calls.append(("explain", request.workload, request.url, request.method, request.headers))
+        return self.explanation
 
     async def list_objects(self, kind: str, namespace: str | None) -> list[schema.ObjectInfo]:
         self.calls.append(("list_objects", kind, namespace))
