@@ -129,7 +129,8 @@ def bootstrap(
         "bootstrap_extensions": [{"name": INTERNAL_LISTENER, "typed_config": {"@type": _INTERNAL_LISTENER}}],
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "stats_config": _stats(),
-        "stats_flush_interval": "60s",
+        # Histograms are brought up to date when somebody asks, which is when rollouts are measured.
+        "stats_flush_on_admin": True,
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": _overload(),
     }
@@ -167,6 +168,7 @@ def _stats() -> dict[str, Any]:
     patterns = [
         r"^cluster\..*\.(upstream_(rq|cx)_(total|active|connect_fail|timeout|retry|pending_overflow)|upstream_rq_[1-5]xx"
         r"|membership_(healthy|total)|outlier_detection\..*|ssl\.(handshake|fail_verify.*|connection_error))$",
+        r"^cluster\.outbound\|[0-9]+\|rollout~[a-z]+\|.*\.(upstream_rq_time|grpc\.[0-9]+)$",
         r"^listener\..*\.(downstream_cx_(total|active)|ssl\.(handshake|fail_verify.*|connection_error))$",
     ]
     matchers: list[dict[str, Any]] = [{"prefix": p} for p in prefixes]
