@@ -117,7 +117,10 @@ def _add_listener(listener: Any, number: int, config: Any) -> None:
 
 def _every_filter() -> tuple[HttpFilter, ...]:
     """As if every feature that has filters were used in the mesh."""
-    facts = {("index", "uses", feature): ("any",) for feature in ("cors", "faults")}
+    facts = {
+        ("index", "uses", feature): ("any",)
+        for feature in ("cors", "faults", "route-limits", "global-limits")
+    }
     snapshot, _ = Snapshot().with_changes(facts)
     proxy = Proxy(ProxyId("p"), ProxyKind.SIDECAR, Namespace("default"), "p", HostId("h"))
     return chain_filters(PlainView(snapshot, proxy), Place.OUTBOUND, on_demand=False)

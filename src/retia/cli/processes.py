@@ -14,6 +14,7 @@ from retia.cli.session import Session
 CONTROLLER = "retia.control.main"
 AGENT = "retia.agent.main"
 KEEPER = "retia.agent.keeper"
+RATELIMIT = "retia.ratelimit.main"
 
 
 def argv(module: str, arguments: list[str]) -> list[str]:

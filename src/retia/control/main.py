@@ -27,6 +27,7 @@ import uvicorn
 from retia import __version__
 from retia.aio.clock import SystemClock
 from retia.aio.grpc import Server
+from retia.aio.health import HealthServer
 from retia.aio.tasks import every, stop
 from retia.api.server import create_app
 from retia.authority.authority import Authority
@@ -37,17 +38,20 @@ from retia.control import direct, mesh_settings, sockets
 from retia.control.backend import ControlBackend, counters
 from retia.control.configuration import Configuration
 from retia.control.core import Core
-from retia.control.health import HealthServer
 from retia.control.hub import Hub
 from retia.control.identity_service import IdentityService
 from retia.control.learned import SPACE as LEARNED_SPACE
 from retia.control.learned import Learned
 from retia.control.logs import configure_logs
 from retia.control.name_table import NameTable
+from retia.control.patches import SPACE as PATCHES_SPACE
+from retia.control.patches import Patches
 from retia.control.pipeline import Pipeline
 from retia.control.quarantine import Quarantine
 from retia.control.registry import Registry
 from retia.control.remembered import Remembered
+from retia.control.rollouts import LOOK_EVERY_S, Rollouts
+from retia.control.rollouts import SPACE as ROLLOUTS_SPACE
 from retia.control.session import Gateway
 from retia.control.settings import Settings, SettingsError, parse
 from retia.control.standby import ChangeLog
@@ -162,7 +166,12 @@ class Controller:
         )
         registry.recall()
         await self.configuration.load()
+        self.core.patches = Patches(self.core, Space(store, PATCHES_SPACE))
+        self.core.patches.recall(pipeline.facts.objects.values())
+        self.rollouts = Rollouts(self.core, Space(store, ROLLOUTS_SPACE))
+        self.rollouts.recall()
         await pipeline.cycle()
+        pipeline.on_change.append(lambda changed, _: self.core.patches.on_change(changed))
         # Services that had no virtual address have one now.
         await pipeline.cycle()
 
@@ -188,11 +197,17 @@ class Controller:
         server = Server(Gateway(self.core).method, xds.method, *identity.methods)
         await server.listen(xds_socket, self._tls)
         opened.push_async_callback(server.stop)
-        health = HealthServer(lambda: self.ready, lambda: counters(self.core))
+        health = HealthServer(lambda: self.ready, lambda: counters(self.core), "retia_controller")
         await health.listen(health_socket)
         opened.push_async_callback(health.stop)
         backend = ControlBackend(
-            self.core, self.store, self.configuration, self.authority, self.tokens, self._started
+            self.core,
+            self.store,
+            self.configuration,
+            self.authority,
+            self.tokens,
+            self.rollouts,
+            self._started,
         )
         config = uvicorn.Config(
             create_app(backend),
@@ -219,8 +234,10 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.core.pipeline.run(), name="pipeline")
             tasks.create_task(self.configuration.run(), name="configuration")
+            tasks.create_task(self.core.patches.run(), name="patches")
             tasks.create_task(self.remembered.run(), name="remembered")
             tasks.create_task(self._every(sweep_s, self._sweep), name="leases")
+            tasks.create_task(self._every(LOOK_EVERY_S, self.rollouts.look), name="rollouts")
             tasks.create_task(self._every(SAVE_LEARNED_S, self._save_learned), name="learned")
             tasks.create_task(self._every(RENEW_CHECK_S, self._renew), name="certificate")
             tasks.create_task(self._every(MAINTAIN_S, self._maintain), name="authority")

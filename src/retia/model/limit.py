@@ -2,8 +2,9 @@
 
     retia.limit = default/shop/per-user|100/60|shadow
 
-is the limit's name, how many in how many seconds, and, perhaps, that nothing is refused. A request's other
-entries are what it is counted by. So the service needs no configuration, and a changed limit holds at once.
+is the limit's name, how many in how many seconds, and perhaps marks: nothing is refused (``shadow``), clients
+are told nothing (``quiet``). A request's other entries are what it is counted by. So the service needs no
+configuration, and a changed limit holds at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ KEY = "retia.limit"
 WHEN = "retia.when"
 """An entry that only says that the limit's condition holds."""
 
-_TEXT = re.compile(r"([^|]{1,1024})\|([0-9]{1,10})/([0-9]{1,8})(\|shadow)?")
+_TEXT = re.compile(r"([^|]{1,1024})\|([0-9]{1,10})/([0-9]{1,8})(\|shadow)?(\|quiet)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,16 @@ class Counted:
     amount: int
     window_s: int
     shadow: bool = False
+    quiet: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}|{self.amount}/{self.window_s}{'|shadow' if self.shadow else ''}"
+        marks = ("|shadow" if self.shadow else "") + ("|quiet" if self.quiet else "")
+        return f"{self.name}|{self.amount}/{self.window_s}{marks}"
 
     @classmethod
     def parse(cls, text: str) -> Counted:
         """The inverse of ``str``. Raises ``ValueError``."""
         match = _TEXT.fullmatch(text)
-        if match is None or not int(match[3]):
+        if match is None or not int(match[2]) or not int(match[3]):
             raise ValueError(f"{text[:100]!r} is no limit")
-        return cls(match[1], int(match[2]), int(match[3]), bool(match[4]))
+        return cls(match[1], int(match[2]), int(match[3]), bool(match[4]), bool(match[5]))

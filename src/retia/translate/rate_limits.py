@@ -5,9 +5,9 @@ A limit in requests is a *rate limit* (which says when it holds, and what is cou
 gateway, or, for a route's rule, at the virtual host. There one bucket serves all matches of the rule, since
 the condition asks which rule made the route.
 
-Global limits are asked for at the counting service, an ordinary service of the mesh, which therefore is found,
-balanced and authenticated like any other. It needs no configuration: the first entry of each descriptor says
-what it is and how much of it (:mod:`retia.model.limit`), the others are what is counted apart.
+Global limits are asked for at the counting service, an ordinary service of the mesh, which therefore is
+found, balanced and authenticated like any other. It needs no configuration: the first entry of each
+descriptor says what it is and how much of it (:mod:`retia.model.limit`), the others what is counted apart.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ TIMEOUT_S = 0.1
 """How long a request waits for the counting service; then ``onUnavailable`` decides."""
 UNAVAILABLE_STATUS = 503
 MOST_COUNTERS = 10_000
-"""Of values that a local limit counts apart; beyond it the least recently used is forgotten, and begins anew."""
+"""Of values that a local limit counts apart; beyond it the least recently used begins anew."""
 _UNLIMITED = 2**32 - 1
 _EXPRESSION = "envoy.rate_limit_descriptors.expr"
 _DRAFT_03 = 1
@@ -86,7 +86,7 @@ def counter_refs(view: View) -> tuple[Name, ...]:
     return (Name(TypeUrl.CLUSTER, cluster),) if service(view, host) is not None else ()
 
 
-# -- where ---------------------------------------------------------------------------------------------------
+# -- where -------------------------------------------------------------------------------------------------
 
 
 def port_filters(view: View, number: int) -> Iterator[HttpFilter]:
@@ -163,7 +163,7 @@ def _caller(view: View) -> str:
     return str(view.proxy("identity")) if view.proxy("kind") is ProxyKind.SIDECAR else ""
 
 
-# -- local limits ---------------------------------------------------------------------------------------------
+# -- local limits ------------------------------------------------------------------------------------------
 
 
 def _local(limits: list[RouteLimit], caller: str, *, shadow: bool) -> Any:
@@ -210,7 +210,7 @@ def _fill(bucket: Any, most: int, each: int, interval_s: float) -> None:
     pb.duration(bucket.fill_interval, interval_s)
 
 
-# -- global limits --------------------------------------------------------------------------------------------
+# -- global limits -----------------------------------------------------------------------------------------
 
 
 def _global(view: View, limits: Iterable[RouteLimit], caller: str, *, deny: bool, headers: bool) -> Any:
@@ -240,7 +240,7 @@ def _put_actions(rate_limit: Any, limit: Limit, condition: str, caller: str) -> 
         entry = rate_limit.actions.add().generic_key
         entry.descriptor_key = counting.KEY
         entry.descriptor_value = str(
-            counting.Counted(limit.id, limit.requests, int(limit.window_s), limit.shadow)
+            counting.Counted(limit.id, limit.requests, int(limit.window_s), limit.shadow, not limit.headers)
         )
         if parts:
             _put_expression(rate_limit.actions.add(), counting.WHEN, _if(parts))
@@ -277,7 +277,7 @@ def _put_expression(action: Any, name: str, text: str) -> None:
     pb.pack(action.extension.typed_config, expression)
 
 
-# -- connections and bytes --------------------------------------------------------------------------------------
+# -- connections and bytes ---------------------------------------------------------------------------------
 
 
 def network_filters(view: View, number: int) -> Iterator[tuple[str, Packed]]:

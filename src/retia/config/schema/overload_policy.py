@@ -73,7 +73,7 @@ class AdmissionControl(Model):
     """Some requests are always let through, to see the service recover."""
 
     def problems(self) -> Iterator[Problem]:
-        if self.sampling_window != int(self.sampling_window):
+        if not float(self.sampling_window).is_integer():
             yield Problem(("samplingWindow",), "must be whole seconds", Code.BAD_VALUE)
         if not self.success_percent >= 1:
             yield Problem(("successPercent",), "must be 1 or more: Envoy's least", Code.BAD_VALUE)

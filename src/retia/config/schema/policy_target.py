@@ -1,8 +1,8 @@
 """What a policy of Retia's own is for: objects by reference, or workloads by label.
 
 Gateway API's way (``targetRefs``, GEP-713): a reference is to an object of the policy's own namespace, and
-``sectionName`` narrows it to a part. With neither reference nor selector, a policy is for all workloads of its
-namespace, and in the root namespace for those of the mesh, as Istio's policies are.
+``sectionName`` narrows it to a part. With neither reference nor selector, a policy is for all workloads of
+its namespace, and in the root namespace for those of the mesh, as Istio's policies are.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class RateLimit(Model):
             yield Problem(("per" if self.per else "unit",), "must not stand beside concurrentConnections")
         if self.bytes is not None and self.bytes / self.window_s < 1024:
             yield Problem(
-                ("bytes",), "is less than 1024 a second, the least that Envoy keeps", Code.BAD_VALUE
+                ("bytes",), "is less than 1024 a second, Envoy's least", Code.BAD_VALUE
             )
         if not self.of_requests:
             yield from self._requests_only()

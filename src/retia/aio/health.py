@@ -15,9 +15,12 @@ TIMEOUT_S = 5.0
 
 
 class HealthServer:
-    """``ready`` tells whether the controller serves; ``counters`` gives its numbers."""
+    """``ready`` tells whether the program serves; ``counters`` gives its numbers, named ``<prefix>_...``."""
 
-    def __init__(self, ready: Callable[[], bool], counters: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self, ready: Callable[[], bool], counters: Callable[[], Mapping[str, float]], prefix: str
+    ) -> None:
+        self._prefix = prefix
         self._ready = ready
         self._counters = counters
         self._server: asyncio.Server | None = None
@@ -49,13 +52,13 @@ class HealthServer:
                 ready = self._ready()
                 return _response("200 OK" if ready else "503 Service Unavailable", "ready\n" if ready else "")
             case "/metrics":
-                return _response("200 OK", metrics(self._counters()))
+                return _response("200 OK", metrics(self._counters(), self._prefix))
         return _response("404 Not Found", "there are /healthz, /readyz and /metrics\n")
 
 
-def metrics(counters: Mapping[str, float]) -> str:
+def metrics(counters: Mapping[str, float], prefix: str) -> str:
     """Numbers in Prometheus' text format."""
-    return "".join(f"retia_controller_{name} {value:g}\n" for name, value in sorted(counters.items()))
+    return "".join(f"{prefix}_{name} {value:g}\n" for name, value in sorted(counters.items()))
 
 
 def _response(status: str, body: str) -> bytes:
