@@ -8,6 +8,7 @@ from typing import Any
 
 from retia.api import schema
 from retia.config.kinds import KINDS
+from retia.config.schema.secret import redacted
 from retia.control import delivery
 from retia.control.core import Core
 from retia.control.registry import HostState, ProxyState
@@ -78,8 +79,8 @@ def rollout_of(status: Status) -> schema.RolloutInfo:
 
 
 def document_of(ref: ObjectRef, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's document as it may be shown."""
-    return dict(document)
+    """A user's document as it may be shown: without the values of a Secret."""
+    return redacted(document)
 
 
 def object_of(stored: StoredObject, findings: Iterable[Finding] = ()) -> schema.ObjectInfo:
