@@ -237,7 +237,7 @@ class Supervisor:
         say(f"replacing {old.name}")
         if spec.gateway:
             # Two can't have one port.
-            await self._stop_slot(spec.slot)
+            await self._stop_slot(spec.slot, -1)
             await self._start_slot(spec, care, say)
             return
         running = await self._bring_up(spec, care, say)
