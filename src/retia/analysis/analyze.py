@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from retia.analysis import conflicts, mtls, protocols, reach, references
+from retia.analysis import conflicts, mtls, protocols, reach, references, versions
 from retia.analysis.status import check as status
 from retia.analysis.world import World
 from retia.model.finding import Finding, Level
@@ -22,6 +22,7 @@ _CHECKS: tuple[Check, ...] = (
     reach.check,
     mtls.check,
     status.check,
+    versions.check,
 )
 
 

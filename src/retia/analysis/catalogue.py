@@ -253,6 +253,12 @@ _ENTRIES = (
         "Correct the name and namespace, or apply the object.",
     ),
     Entry(
+        Code.ROLLOUT_PASSED_BY,
+        "Rule that a rollout does not reach",
+        "The rule names a subset, which is meant: its requests are not split and not counted for the gates.",
+        "Leave the subset out of the rule's destination, and the rollout chooses the version.",
+    ),
+    Entry(
         Code.NOT_BUILT,
         "Resource that could not be built",
         "The resource is withheld; proxies keep the last good version.",
@@ -263,6 +269,12 @@ _ENTRIES = (
         "Resource that a proxy rejected",
         "The resource is quarantined; proxies keep the last good version, security policies deny.",
         "Correct the field that the message names.",
+    ),
+    Entry(
+        Code.UNTRIED,
+        "Patch that was not tried yet",
+        "No proxy gets the patch before one proxy's Envoy has validated the result.",
+        "Start a workload that the object selects, or correct its selector.",
     ),
 )
 

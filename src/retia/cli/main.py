@@ -31,6 +31,7 @@ from retia.cli import (
     get,
     history,
     hosts,
+    lane,
     logs,
     output,
     proxies,
@@ -96,6 +97,7 @@ _proxy = typer.Typer(help="Look into one proxy.", no_args_is_help=True, rich_mar
 _rollout = typer.Typer(
     help="Canaries that take over step by step.", no_args_is_help=True, rich_markup_mode=None
 )
+_lane = typer.Typer(help="Versions for some requests only.", no_args_is_help=True, rich_markup_mode=None)
 _token = typer.Typer(help="Tokens with which hosts join.", no_args_is_help=True, rich_markup_mode=None)
 
 _add(app, "up", up.up, up.EXAMPLES)
@@ -130,6 +132,8 @@ _add(_rollout, "pause", rollout.pause, rollout.PAUSE_EXAMPLES)
 _add(_rollout, "resume", rollout.resume, rollout.RESUME_EXAMPLES)
 _add(_rollout, "restart", rollout.restart, rollout.RESTART_EXAMPLES)
 app.add_typer(_rollout, name="rollout")
+_add(_lane, "status", lane.status, lane.EXAMPLES)
+app.add_typer(_lane, name="lane")
 _add(app, "backup", backup.backup, backup.EXAMPLES)
 _add(app, "restore", restore.restore, restore.EXAMPLES)
 _add(app, "controller", controller.controller, controller.EXAMPLES, context_settings=_OTHERS)

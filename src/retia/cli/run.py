@@ -23,9 +23,11 @@ from retia.cli.session import Session
 if TYPE_CHECKING:
     from retia.api.local import Launch, Launched
 
+LANE_LABEL = "retia.dev/lane"
 EXAMPLES = (
     "retia run --service web --port 80:8080/http -- python -m http.server 8080",
     "retia run --service reviews --version v2 --port 9080/http --label team=books -- ./reviews",
+    "retia run --service reviews --lane alice --port 9080/http -- ./reviews",
     "retia run -- curl http://reviews:9080/",
 )
 
@@ -42,6 +44,9 @@ def run(
     service: Annotated[str, typer.Option("--service", help="Its service; absent: a client only.")] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
     version: Annotated[str, typer.Option("--version", help="Its version (label 'version').")] = "",
+    lane: Annotated[
+        str, typer.Option("--lane", help="Serve this traffic lane's requests only (label 'retia.dev/lane').")
+    ] = "",
     port: Annotated[
         list[str] | None,
         typer.Option("--port", metavar="PORT[:APPPORT][/PROTOCOL]", help="A port of it; may be repeated."),
@@ -80,6 +85,14 @@ def run(
                 f"--version {version} and --label version={labels['version']} contradict each other"
             )
         labels["version"] = version
+    if dns_label("--lane", lane):
+        if not service:
+            raise UsageError("--lane needs --service: a lane's version is one of a service")
+        if labels.get(LANE_LABEL, lane) != lane:
+            raise UsageError(
+                f"--lane {lane} and --label {LANE_LABEL}={labels[LANE_LABEL]} contradict each other"
+            )
+        labels[LANE_LABEL] = lane
     program = find_program(command[0], os.environ.get("PATH", os.defpath))
     request = _request(
         service=dns_label("--service", service),

@@ -58,9 +58,11 @@ class Code(StrEnum):
     OVERLAPPING_HOSTS = "RT0317"
     UNKNOWN_GATEWAY = "RT0318"
     UNKNOWN_OBJECT = "RT0319"
+    ROLLOUT_PASSED_BY = "RT0320"
 
     NOT_BUILT = "RT0401"
     REJECTED = "RT0402"
+    UNTRIED = "RT0403"
 
     @property
     def level(self) -> Level:
@@ -73,6 +75,7 @@ class Code(StrEnum):
 _WARNINGS = frozenset(
     {
         Code.DEPRECATED_FIELD,
+        Code.UNTRIED,
         Code.UNKNOWN_HOST,
         Code.UNKNOWN_SUBSET,
         Code.UNKNOWN_PORT,
@@ -89,6 +92,7 @@ _WARNINGS = frozenset(
         Code.NO_CERTIFICATE,
         Code.UNKNOWN_GATEWAY,
         Code.UNKNOWN_OBJECT,
+        Code.ROLLOUT_PASSED_BY,
     }
 )
 _INFOS = frozenset({Code.SKIPPED_KIND, Code.NO_EFFECT_FIELD, Code.UNUSUAL_WEIGHTS, Code.OVERLAPPING_HOSTS})
