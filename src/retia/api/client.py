@@ -256,9 +256,13 @@ def _refusal(answer: httpx.Response, socket: Path) -> ClientError:
     return ClientError(error.message, error.code, error.findings)
 
 
+NO_NAMESPACE = "-"
+"""Stands in paths for the namespace of objects that are in none."""
+
+
 def _part(text: str) -> str:
     return quote(text, safe="")
 
 
 def _object_path(kind: str, namespace: str, name: str) -> str:
-    return f"/v1/objects/{_part(kind)}/{_part(namespace)}/{_part(name)}"
+    return f"/v1/objects/{_part(kind)}/{_part(namespace or NO_NAMESPACE)}/{_part(name)}"

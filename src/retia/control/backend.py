@@ -19,6 +19,7 @@ from retia.api.backend import ApiError
 from retia.authority.authority import Authority
 from retia.authority.errors import AuthorityError
 from retia.authority.tokens import Tokens
+from retia.config.kinds import KINDS
 from retia.config.parse import namespace_of
 from retia.control import delivery, mesh_settings, rendering
 from retia.control.analysing import Analysing
@@ -30,9 +31,10 @@ from retia.control.preview import diff
 from retia.control.registry import HostState, ProxyState
 from retia.control.rollouts import Rollouts, Unknown
 from retia.control.session import PROTOCOL, Unavailable
+from retia.control.status import CLASS_REF, Statuses, default_class
 from retia.identity.spiffe import IdentityError, parse_host_id
 from retia.model.finding import Finding, Level
-from retia.model.ids import Host, expansions
+from retia.model.ids import Host, Namespace, expansions
 from retia.model.mesh import MeshSettings, Service
 from retia.model.objects import ObjectRef
 from retia.model.snapshot import PlainView
@@ -70,6 +72,7 @@ class ControlBackend:
         self._analysing = Analysing(core)
         self._editing = Editing(core, store, configuration, self._analysing)
         self._explaining = Explaining(core, store, configuration)
+        self._statuses = Statuses(core)
 
     # -- configuration -------------------------------------------------------------------------------------
 
@@ -109,18 +112,22 @@ class ControlBackend:
         if directory is not None:
             for each in directory.list(name, namespace_of(namespace or "")).objects:
                 found.setdefault(each.ref, each)
+        if name == CLASS_REF.kind:
+            found.setdefault(CLASS_REF, default_class())
         ordered = sorted(found.values(), key=lambda o: (o.ref.namespace, o.ref.name, o.ref.kind))
-        return [rendering.object_of(o) for o in ordered]
+        return [rendering.object_of(o, status=self._statuses.of(o)) for o in ordered]
 
     async def get_object(self, kind: str, namespace: str, name: str) -> schema.ObjectInfo:
         ref = self._ref(kind, namespace, name)
         stored = await reading(lambda: self._store.get(ref))
         if stored is None and self._configuration.directory is not None:
             stored = self._configuration.directory.get(ref)
+        if stored is None and ref == CLASS_REF:
+            stored = default_class()
         if stored is None:
             raise ApiError("not_found", f"there is no {ref}")
         findings = [f for f in await self._findings() if f.ref == ref]
-        return rendering.object_of(stored, findings)
+        return rendering.object_of(stored, findings, self._statuses.of(stored))
 
     async def delete_object(self, kind: str, namespace: str, name: str) -> schema.DeleteResult:
         ref = self._ref(kind, namespace, name)
@@ -146,7 +153,7 @@ class ControlBackend:
 
     async def delivery(self, kind: str, namespace: str, name: str) -> schema.Delivery:
         ref = self._ref(kind, namespace, name)
-        if ref not in self._core.pipeline.facts.objects:
+        if ref not in self._core.pipeline.facts.objects and ref != CLASS_REF:
             raise ApiError("not_found", f"there is no {ref}")
         items = await delivery.of_object(self._core, ref)
         return schema.Delivery(
@@ -357,7 +364,10 @@ class ControlBackend:
         return kind
 
     def _ref(self, kind: str, namespace: str, name: str) -> ObjectRef:
-        return ObjectRef(self._kind(kind), namespace_of(namespace), name)
+        """An object of no namespace is found under any; ``-`` stands for none."""
+        known = self._kind(kind)
+        inside = KINDS[known].namespaced
+        return ObjectRef(known, namespace_of(namespace) if inside else Namespace(""), name)
 
     def _proxy(self, proxy: str) -> tuple[HostState, ProxyState]:
         found = self._core.registry.proxy(proxy)

@@ -17,6 +17,7 @@ from retia.model.finding import Finding
 from retia.model.ids import SpiffeId
 from retia.model.mesh import Endpoint, MeshSettings, Service, Workload
 from retia.model.objects import ObjectRef
+from retia.policy.gateway_api.names import GATEWAY
 from retia.sources.store import StoredObject
 
 SHORT = {
@@ -26,21 +27,40 @@ SHORT = {
     "we": "WorkloadEntry",
     "pa": "PeerAuthentication",
     "svc": "Service",
+    "gw": "Gateway",
+    "ns": "Namespace",
+    "cm": "ConfigMap",
+    "gc": "GatewayClass",
+    "gtw": GATEWAY,
+    "lset": "ListenerSet",
+    "refgrant": "ReferenceGrant",
+    "btlspolicy": "BackendTLSPolicy",
 }
 """Short names, after istioctl and kubectl."""
 
 
 def kind_of(text: str) -> str | None:
-    """A kind as its user spells it: any case, singular, plural or short; ``None``: there is no such."""
-    word = text.lower()
-    if word in SHORT:
+    """A kind as its user spells it: any case, singular, plural or short; ``None``: there is no such.
+
+    Its group may follow (``gateways.gateway.networking.k8s.io``), and must where another group's kind of that
+    name is meant first.
+    """
+    word, dot, group = text.lower().partition(".")
+    if not dot and word in SHORT:
         return SHORT[word]
-    for kind in KINDS:
-        name = kind.lower()
-        plural = f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
-        if word in (name, plural):
-            return kind
+    for kind in KINDS.values():
+        if word not in _spellings(kind.kind.lower()):
+            continue
+        if group == kind.group if dot else not kind.qualified:
+            return kind.name
     return None
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """Singular and plural, as in English."""
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return name, f"{name[:-1]}ies"
+    return name, f"{name}es" if name.endswith("s") else f"{name}s"
 
 
 def finding_of(finding: Finding) -> schema.Finding:
@@ -83,19 +103,29 @@ def document_of(ref: ObjectRef, document: Mapping[str, Any]) -> dict[str, Any]:
     return redacted(document)
 
 
-def object_of(stored: StoredObject, findings: Iterable[Finding] = ()) -> schema.ObjectInfo:
+def object_of(
+    stored: StoredObject, findings: Iterable[Finding] = (), status: Mapping[str, Any] | None = None
+) -> schema.ObjectInfo:
+    """``status`` is what the controller says of the object; its user's own is left out."""
     return schema.ObjectInfo(
         kind=stored.ref.kind,
         namespace=stored.ref.namespace,
         name=stored.ref.name,
         revision=stored.revision,
         created=stored.created,
-        manifest=_with_version(document_of(stored.ref, stored.document), stored.revision),
+        manifest=_with_status(
+            _with_version(document_of(stored.ref, stored.document), stored.revision), status
+        ),
         owner=stored.source.owner,
         path=stored.source.path,
         line=stored.source.line,
         findings=[finding_of(f) for f in findings],
     )
+
+
+def _with_status(document: dict[str, Any], status: Mapping[str, Any] | None) -> dict[str, Any]:
+    shown = {key: value for key, value in document.items() if key != "status"}
+    return {**shown, "status": dict(status)} if status else shown
 
 
 def _with_version(document: dict[str, Any], revision: int) -> dict[str, Any]:
