@@ -31,6 +31,7 @@ from retia.model.snapshot import Snapshot
 from retia.policy.facts import FactBase
 from retia.translate.translate import build, listed
 from retia.xds.cache import Engine
+from retia.xds.wire import absent
 
 LISTS = (TypeUrl.CLUSTER, TypeUrl.LISTENER, TypeUrl.VIRTUAL_HOST)
 TEXT_LIMIT = 200_000
@@ -107,19 +108,23 @@ def _compare(
 def _changes(old: Engine, new: Engine, held: _Held, full: bool) -> list[_Change]:
     """What differs for one proxy, in the names that it has and those that would come with them."""
     found: dict[Name, _Change] = {}
-    seen: set[Name] = set()
-    queue = [*held.names]
+    names = {*held.names}
     for kind in LISTS:
-        queue += [Name(kind, n) for n in {*old.listed(held.proxy, kind), *new.listed(held.proxy, kind)}]
+        names |= {Name(kind, n) for n in {*old.listed(held.proxy, kind), *new.listed(held.proxy, kind)}}
+    has = names | {Name(r.type, r.name) for r in (old.resource(held.proxy, n) for n in names) if r.exists}
+    seen: set[Name] = set()
+    queue = list(names)
     while queue:
         name = queue.pop()
         if name in seen or name.type is TypeUrl.SECRET:
             continue
         seen.add(name)
         was, becomes = old.resource(held.proxy, name), new.resource(held.proxy, name)
+        own = Name(becomes.type, (becomes if becomes.exists else was).name)
+        if name not in has and own not in has:
+            was = absent(name.type, name.name)
         if was.version == becomes.version:
             continue
-        own = Name(becomes.type, (becomes if becomes.exists else was).name)
         if own not in found:
             found[own] = _change(own, was, becomes, full)
         queue += [ref for ref in becomes.refs if ref not in was.refs]
