@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from retia.model.ids import own_namespace
+
 
 def visible(export_to: tuple[str, ...], namespace: str, client_namespace: str) -> bool:
     """Whether an object of ``namespace`` is seen by proxies of ``client_namespace``.
@@ -10,7 +12,8 @@ def visible(export_to: tuple[str, ...], namespace: str, client_namespace: str) -
     """
     if not export_to:
         return True
+    client = own_namespace(client_namespace)
     return any(
-        target == "*" or target == client_namespace or (target == "." and namespace == client_namespace)
+        target == "*" or own_namespace(target) == client or (target == "." and namespace == client)
         for target in export_to
     )

@@ -52,7 +52,17 @@ _HTTP = http_connection_manager_pb2.HttpConnectionManager
 
 def edge_listener_names(view: View) -> tuple[str, ...]:
     """The listeners of this gateway."""
-    return (EDGE_STATUS, *(port.listener for port in view.query(edge_ports, "")))
+    return (EDGE_STATUS, *(port.listener for port in view.query(edge_ports, "") if _is_open(view, port)))
+
+
+def _is_open(view: View, port: EdgePort) -> bool:
+    """Whether anything is done at a port; one that does nothing with connections isn't bound."""
+    for server in port.servers:
+        if server.protocol.is_http or (server.tls and server.tls.mode is EdgeTlsMode.AUTO_PASSTHROUGH):
+            return True
+        if view.query(edge_tcp, server.key).rules:
+            return True
+    return False
 
 
 def build_edge_listener(view: View, name: str) -> Built:
