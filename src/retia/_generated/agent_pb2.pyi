@@ -399,14 +399,16 @@ class Names(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., full: _Optional[bool] = ..., entries: _Optional[_Iterable[_Union[NameEntry, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., epoch: _Optional[str] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("id", "proxy", "path")
+    __slots__ = ("id", "proxy", "path", "resources")
     ID_FIELD_NUMBER: _ClassVar[int]
     PROXY_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     id: int
     proxy: str
     path: str
-    def __init__(self, id: _Optional[int] = ..., proxy: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+    resources: _containers.RepeatedCompositeFieldContainer[Resource]
+    def __init__(self, id: _Optional[int] = ..., proxy: _Optional[str] = ..., path: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...) -> None: ...
 
 class QueryReply(_message.Message):
     __slots__ = ("id", "status", "body")

@@ -24,12 +24,17 @@ from retia.agent.records import Instance, Record, gateway_message, sidecar_messa
 from retia.agent.rpc import Message
 from retia.agent.session import PROTOCOL, Session, name_of, resource_of
 from retia.agent.state import State
+from retia.agent.validate import complaint
 from retia.model.mesh import ProxyKind
 from retia.model.resource import Name, Resource, TypeUrl
 
 WORKLOAD_KIND = "workload"
 WORKLOAD_FILE = "workload.json"
 _log = structlog.get_logger("retia.agent.host")
+
+
+VALIDATE = "validate"
+"""The path of a query that asks for a validation instead of a proxy."""
 
 
 class HostModel:
@@ -244,8 +249,19 @@ class HostModel:
         self.identity.take_bundle(message.trust_domain, message.bundle_pem)
 
     async def answer(self, query: Message) -> Message:
-        status, body = await self.ask(query.proxy, query.path)
+        if query.path == VALIDATE:
+            status, body = await self._validate([resource.wire for resource in query.resources])
+        else:
+            status, body = await self.ask(query.proxy, query.path)
         return pb.QueryReply(id=query.id, status=status, body=body)
+
+    async def _validate(self, wires: list[bytes]) -> tuple[int, bytes]:
+        """Whether Envoy accepts resources. Never raises."""
+        try:
+            wrong = await complaint(self.proxies.binary.path, wires)
+        except (envoy.EnvoyError, OSError) as error:
+            return 503, str(error).encode()
+        return (422, wrong.encode()) if wrong else (200, b"")
 
     async def ask(self, proxy: str, path: str) -> tuple[int, bytes]:
         """A reading question to a proxy's admin interface: status and body. Never raises.

@@ -16,6 +16,7 @@ from retia.control.settings import Settings
 from retia.control.standby import ChangeLog
 
 if TYPE_CHECKING:
+    from retia.control.patches import Patches
     from retia.control.session import AgentSession
 
 
@@ -34,5 +35,6 @@ class Core:
     quarantine: Quarantine
     trust_domain: str
     bundle_pem: bytes
+    patches: Patches = field(init=False)
     sessions: dict[str, AgentSession] = field(default_factory=dict)
     """By host id."""

@@ -41,6 +41,9 @@ HELLO_TIMEOUT_S = 10.0
 HELLO_BYTES = 64 * 1024 * 1024
 MESSAGE_BYTES = 16 * 1024 * 1024
 QUERY_TIMEOUT_S = 10.0
+VALIDATE = "validate"
+VALIDATE_TIMEOUT_S = 45.0
+"""Agents allow the validation itself 20 s, one at a time."""
 STANDBY_BATCH = 5
 """Names of the standby copy taken at a time. A name that nobody asked for yet is built for it, with what it
 refers to, and more at once would keep others waiting."""
@@ -126,19 +129,30 @@ class AgentSession:
 
     async def query(self, proxy: str, path: str) -> Message:
         """Ask a proxy's admin interface. Raises :class:`Unavailable`."""
+        return await self._query(pb.Query(proxy=proxy, path=path), QUERY_TIMEOUT_S)
+
+    async def validate(self, proxy: str, resources: list[tuple[Name, bytes]]) -> Message:
+        """Ask the host's Envoy whether it would accept resources (serialised, with their names). Raises
+        :class:`Unavailable`."""
+        query = pb.Query(proxy=proxy, path=VALIDATE)
+        for name, wire in resources:
+            query.resources.add(type_url=name.type, name=name.name, wire=wire)
+        return await self._query(query, VALIDATE_TIMEOUT_S)
+
+    async def _query(self, query: Message, timeout_s: float) -> Message:
         if len(self._answers) >= MAX_QUERIES:
             raise Unavailable(f"{MAX_QUERIES} questions to host {self.host} are open; try again")
         self._next_query += 1
-        query = pb.Query(id=self._next_query, proxy=proxy, path=path)
+        query.id = self._next_query
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answers[query.id] = answer
         self._questions.append(query)
         self._wake.ring()
         try:
-            async with asyncio.timeout(QUERY_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError as error:
-            raise Unavailable(f"host {self.host} did not answer within {QUERY_TIMEOUT_S:g} s") from error
+            raise Unavailable(f"host {self.host} did not answer within {timeout_s:g} s") from error
         finally:
             self._answers.pop(query.id, None)
 

@@ -79,7 +79,7 @@ def _of_root(view: View, _key: tuple[()]) -> tuple[_Selected, ...]:
 def _of_namespace(view: View, namespace: str) -> tuple[_Selected, ...]:
     found = [view.fact("patch", ref.namespace, ref.name) for ref in refs(view, "ef-namespace", namespace)]
     approved: list[ConfigObject] = [obj for obj in found if obj is not None]
-    approved.sort(key=lambda obj: (obj.spec.priority, obj.order))
+    approved.sort(key=lambda obj: obj.spec.priority)  # the index has the oldest first
     return tuple(
         (_selector(obj), Change(obj.ref, f"spec.configPatches[{index}]", patch))
         for obj in approved
