@@ -377,6 +377,25 @@ class Gateway(_Part):
     service_account: DnsLabel | None = None
 
 
+class RateLimit(_Part):
+    """The counting service behind limits with ``scope: Global``, in the root namespace."""
+
+    redis: str = Field(default="", pattern=r"^(|(redis|rediss|unix)://.+)$")
+    """Where counters are kept: ``redis://HOST:PORT/DB``, variables filled in; empty: in memory."""
+    replicas: int = Field(default=1, ge=1, le=100, strict=True)
+    """Several need Redis: in memory each would count for itself."""
+    metrics_port: int = Field(default=0, ge=0, le=65535, strict=True)
+    """Health and metrics on 127.0.0.1; 0: none."""
+
+    @model_validator(mode="after")
+    def _counts_once(self) -> RateLimit:
+        if self.replicas > 1 and not self.redis:
+            raise ValueError("has several replicas, which need redis: in memory each would count for itself")
+        if self.replicas > 1 and self.metrics_port:
+            raise ValueError("has several replicas, which can't share metrics_port")
+        return self
+
+
 class MeshFile(_Part):
     """A whole mesh file."""
 
@@ -388,6 +407,8 @@ class MeshFile(_Part):
     services: dict[DnsLabel, Service] = {}
     gateways: Annotated[dict[DnsLabel, Gateway], BeforeValidator(_gateways)] = {}
     """By name; a list of names does as well."""
+    ratelimit: RateLimit | None = None
+    """Absent: it runs, with counters in memory, where the configuration has a global limit."""
 
     @field_validator("services", mode="before")
     @classmethod
@@ -401,6 +422,8 @@ class MeshFile(_Part):
         for name in self.gateways:
             if name in self.services:
                 raise ValueError(f"{name} is a service and a gateway; give one of them another name")
+        if self.ratelimit is not None and "ratelimit" in {*self.services, *self.gateways}:
+            raise ValueError("has ratelimit twice: by itself, and as a service or gateway of that name")
         return self
 
 

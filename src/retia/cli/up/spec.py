@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from retia.api.schema import Document
 from retia.cli.documents import SUFFIXES, files_in
 from retia.cli.errors import CliError
 from retia.cli.run import find_program
-from retia.cli.up import expressions, gateways
+from retia.cli.up import counting, expressions, gateways
 from retia.cli.up.meshfile import MeshFile, Service, Version, parse_located, start_order
 from retia.cli.up.positions import Problem, ProblemsError
 from retia.config.paths import format_path
 from retia.config.schema.base import Path as At
-from retia.model import annotation
+from retia.model import annotation, limit
+from retia.model.ids import MESH_NAMESPACE
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -118,8 +119,10 @@ def resolve(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> W
     """The mesh file in ``text`` as if it lay in ``folder``."""
     mesh, located = parse_located(text, name)
     reader = _Reader(folder, environ)
-    specs = {spec.slot: spec for spec in (*reader.specs(mesh), *_gateway_specs(mesh, str(folder)))}
     documents = tuple(reader.documents(mesh))
+    counters = tuple(reader.counters(mesh, documents))
+    found = (*counters, *reader.specs(mesh), *_gateway_specs(mesh, str(folder)))
+    specs = {spec.slot: spec for spec in found}
     if reader.problems:
         problems = [Problem(name, located.line(at), format_path(at), text) for at, text in reader.problems]
         raise ProblemsError(sorted(problems, key=lambda p: p.line))
@@ -129,8 +132,10 @@ def resolve(text: str, name: str, folder: Path, environ: Mapping[str, str]) -> W
         care={
             **{key: _care(service) for key, service in mesh.services.items()},
             **{key: Care(restart="always", stop_grace_s=1.0) for key in mesh.gateways},
+            **{spec.slot.service: Care("always", counting.GRACE_S) for spec in counters},
         },
-        order=(*start_order(mesh.services), *mesh.gateways),
+        # Limits are asked for from the first request on.
+        order=(*{spec.slot.service: None for spec in counters}, *start_order(mesh.services), *mesh.gateways),
         publish=tuple(_publishes(mesh)),
         documents=documents,
     )
@@ -191,6 +196,20 @@ class _Reader:
                 yield from self._version(
                     name, service, version, service.namespace or mesh.namespace, at, where
                 )
+
+    def counters(self, mesh: MeshFile, documents: Iterable[Document]) -> Iterator[Spec]:
+        """The counting service, where it is wanted."""
+        settings = counting.wanted(mesh, documents)
+        if settings is None:
+            return
+        redis = self._fill(settings.redis, ("ratelimit", "redis"))
+        for number in range(settings.replicas):
+            yield Spec(
+                slot=Slot(MESH_NAMESPACE, limit.SERVICE, "", number),
+                command=counting.command(settings, redis),
+                cwd=str(self._folder),
+                ports=(PortSpec(number=limit.PORT, protocol="grpc"),),
+            )
 
     def _version(
         self, name: str, service: Service, version: Version | None, namespace: str, at: At, where: At

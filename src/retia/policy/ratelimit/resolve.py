@@ -17,6 +17,8 @@ from retia.config.schema.request_match import (
     SourceMatch,
     ValueMatchType,
 )
+from retia.model.ids import MESH_NAMESPACE
+from retia.model.limit import SERVICE
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
@@ -56,7 +58,10 @@ _KEYS = {
 
 
 def port_limits(view: View, number: int) -> Limits:
-    """The limits of one port of this proxy's workload."""
+    """The limits of one port of this proxy's workload. The counting service has none: it would ask itself."""
+    workload = view.fact("workload", view.proxy("workload") or "")
+    if workload is not None and (workload.namespace, workload.service) == (MESH_NAMESPACE, SERVICE):
+        return Limits()
     return _limits(view, at_port(view, INDEX, number))
 
 
