@@ -24,10 +24,15 @@ from retia.config.schema import (
 )
 from retia.config.schema.gateway import Gateway as IstioGateway
 from retia.config.schema.http_policy import HttpPolicy
+from retia.config.schema.mesh_config import IstioOperator
+from retia.config.schema.namespace import NamespaceSpec
 from retia.config.schema.overload_policy import OverloadPolicy
+from retia.config.schema.proxy_config import ProxyConfig
 from retia.config.schema.rate_limit_policy import RateLimitPolicy
 from retia.config.schema.rollout import Rollout
+from retia.config.schema.sidecar import Sidecar
 from retia.config.schema.traffic_lane import TrafficLane
+from retia.config.schema.workload_group import WorkloadGroup
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
@@ -71,6 +76,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(NETWORKING, "DestinationRule", _ISTIO_VERSIONS, DestinationRule),
             Kind(NETWORKING, "ServiceEntry", _ISTIO_VERSIONS, ServiceEntry),
             Kind(NETWORKING, "WorkloadEntry", _ISTIO_VERSIONS, WorkloadEntry),
+            Kind(NETWORKING, "WorkloadGroup", _ISTIO_VERSIONS, WorkloadGroup),
+            Kind(NETWORKING, "Sidecar", _ISTIO_VERSIONS, Sidecar),
+            Kind(NETWORKING, "ProxyConfig", ("v1", "v1beta1"), ProxyConfig),
+            Kind("install.istio.io", "IstioOperator", ("v1alpha1",), IstioOperator),
+            Kind("", "Namespace", ("v1",), NamespaceSpec, namespaced=False),
             Kind(NETWORKING, "EnvoyFilter", ("v1alpha3",), EnvoyFilter),
             Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
             Kind("", "Service", ("v1",), Service),
@@ -108,11 +118,9 @@ _BY_GROUP = {(kind.group, kind.kind): kind for kind in KINDS.values()}
 
 NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        NETWORKING: ("ProxyConfig", "Sidecar", "WorkloadGroup"),
         SECURITY: ("AuthorizationPolicy", "RequestAuthentication"),
         "telemetry.istio.io": ("Telemetry",),
         "extensions.istio.io": ("TrafficExtension", "WasmPlugin"),
-        "install.istio.io": ("IstioOperator",),
         GATEWAY_API_X: ("XBackend", "XBackendTrafficPolicy", "XMesh"),
         "inference.networking.k8s.io": ("InferencePool",),
     }
@@ -129,7 +137,6 @@ CORE_KINDS = frozenset(
         "Endpoints",
         "Event",
         "LimitRange",
-        "Namespace",
         "Node",
         "PersistentVolume",
         "PersistentVolumeClaim",

@@ -23,9 +23,10 @@ from retia.config import kinds, names, yaml_text
 from retia.config.codes import Code, finding
 from retia.config.messages import problems_of, show
 from retia.config.paths import format_path
+from retia.config.schema import mesh_config
 from retia.config.schema.base import FrozenMap, Model, Path, Problem
 from retia.config.schema.types import LabelMap, Text
-from retia.config.support import unsupported
+from retia.config.support import unsupported, unsupported_settings
 from retia.model.finding import Finding, Level
 from retia.model.ids import MESH_NAMESPACE, Namespace
 from retia.model.objects import ConfigObject, ObjectRef, Origin
@@ -298,6 +299,7 @@ class _Reader:
         limits: list[Problem] = []
         if isinstance(spec, Mapping):
             limits = list(unsupported(kind.name, spec))
+        limits += _settings_problems(kind, spec, ref)
         for problem in limits:
             self._note(problem.code, problem.message, (*at, *problem.path), ref)
         try:
@@ -321,6 +323,24 @@ class _Reader:
             self.found.findings[before:] = mine[:MAX_FINDINGS]
             message = f"has {len(mine) - MAX_FINDINGS} more findings, which are not shown"
             self._note(Code.LIMIT, message, at, ref)
+
+
+def _settings_problems(kind: kinds.Kind, spec: Any, ref: ObjectRef | None) -> list[Problem]:
+    """What is wrong with the mesh's settings that a ConfigMap holds as a text."""
+    if kind.name != "ConfigMap" or ref is None or ref.namespace != MESH_NAMESPACE:
+        return []
+    found = mesh_config.raw_of(ref.name, spec.get("data") if isinstance(spec, Mapping) else None)
+    if found is None:
+        return []
+    at, raw = found
+    broken = mesh_config.text_problem(raw)
+    problems = [broken] if broken is not None else list(unsupported_settings(raw))
+    try:
+        if broken is None:
+            mesh_config.MeshConfig.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems += problems_of(error, mesh_config.MeshConfig)
+    return [Problem((*at, *problem.path), problem.message, problem.code) for problem in problems]
 
 
 def _ref_guess(raw: Any, default_namespace: str) -> ObjectRef | None:

@@ -48,6 +48,8 @@ _TYPES = {
     "HeaderValue": "text, Envoy's %commands% allowed",
     "MatchedHeader": "header name",
     "Base64": "base64",
+    "JsonObject": "object",
+    "Unread": "anything",
     "LabelMap": "labels",
     "SelectorMap": "labels",
     "str": "text",

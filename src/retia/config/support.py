@@ -38,7 +38,7 @@ def _among(*values: str) -> Callable[[Any], bool]:
     return lambda value: not isinstance(value, str) or value in values
 
 
-def _not_among(*values: str) -> Callable[[Any], bool]:
+def _not_among(*values: object) -> Callable[[Any], bool]:
     return lambda value: value not in values
 
 
@@ -48,31 +48,101 @@ def _redirects(value: Any) -> bool:
     return value in (301, 302, 303, 307, 308)
 
 
-def _no_text(value: Any) -> bool:
-    return not isinstance(value, str)
-
-
-def _public(value: Any) -> bool:
-    return value == ["*"] or not isinstance(value, list)
-
-
 def _under(prefix: str, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
     return tuple(Limit(f"{prefix}.{each.field}", each.note, each.allowed, each.code) for each in limits)
 
 
-def _one_address(value: Any) -> bool:
-    return not isinstance(value, list) or (len(value) < 2 and not any("/" in str(each) for each in value))
-
-
-def _no_socket(value: Any) -> bool:
-    return not str(value).startswith("unix://")
-
-
-_ENDPOINT = (
-    Limit("address", "unix domain sockets are not dialled", _no_socket),
-    Limit("network", "every endpoint is dialled directly"),
-    Limit("serviceAccount", "an endpoint that no agent registers is called without mutual TLS"),
-    Limit("locality", "endpoints of all localities are used alike", None, Code.NO_EFFECT_FIELD),
+_ENDPOINT = (Limit("network", "every endpoint is dialled directly"),)
+_GROUP = (
+    Limit("template.address", "each instance has its own", None, Code.NO_EFFECT_FIELD),
+    Limit("template.ports", "an instance says its own ports", None, Code.NO_EFFECT_FIELD),
+    Limit("template.network", "every endpoint is dialled directly"),
+    Limit(
+        "template.serviceAccount",
+        "an instance's account is the one that it is started with",
+        None,
+        Code.NO_EFFECT_FIELD,
+    ),
+    Limit("probe", "an instance is in use while it listens; give `retia run --ready` an address to ask"),
+)
+_CAPTURED = "connections are captured as the workload is"
+_SIDECAR = (
+    Limit("ingress[].bind", "the proxy listens on the workload's own address"),
+    Limit("ingress[].captureMode", _CAPTURED, _not_among("NONE")),
+    Limit("ingress[].tls", "between workloads TLS is the mesh's; end other TLS at a gateway"),
+    Limit("egress[].bind", "use an upstream of the workload in the mesh file", _among("0.0.0.0")),
+    Limit("egress[].captureMode", _CAPTURED, _not_among("NONE")),
+    Limit("egress[].port.targetPort", "a service's own port is dialled", None, Code.NO_EFFECT_FIELD),
+    Limit("egress[].port.protocol", "a service says what it speaks", None, Code.NO_EFFECT_FIELD),
+)
+_PROXY_CONFIG = (
+    Limit("concurrency", "the agent chooses by the host's cores"),
+    Limit("environmentVariables", "Envoy reads none", None, Code.NO_EFFECT_FIELD),
+    Limit("image", "Envoy is installed with Retia", None, Code.NO_EFFECT_FIELD),
+)
+_INGRESS = "Ingress objects are not read"
+_OWN_PORTS = "ports are given when the mesh is started"
+_MESH_CONFIG = (
+    *(
+        Limit(field, note)
+        for field, note in (
+            ("ca", "the mesh has its own authority"),
+            ("caCertificates", "the trust bundle is the authority's"),
+            ("certificates", "Istio has dropped it too"),
+            ("configSources", "objects come from apply and from a directory"),
+            ("defaultConfig", "the agent starts the proxies"),
+            ("defaultProviders", "only accessLogFile is"),
+            ("defaultTrafficPolicy", "write a DestinationRule in the root namespace"),
+            ("discoverySelectors", "every namespace is read"),
+            ("extensionProviders", "only accessLogFile is"),
+            ("inboundClusterStatName", "names of statistics are fixed"),
+            ("meshMTLS", "TLS 1.3 is spoken between workloads"),
+            ("outboundClusterStatName", "names of statistics are fixed"),
+            ("serviceEntryVisibility", "use exportTo"),
+            ("tlsDefaults", "TLS 1.2 or newer is spoken to servers outside"),
+            ("trustDomainAliases", "a mesh has one trust domain"),
+            ("zoneAwareLbSetting", "use localityLbSetting"),
+        )
+    ),
+    *(
+        Limit(field, note, None, Code.NO_EFFECT_FIELD)
+        for field, note in (
+            ("disableEnvoyListenerLog", "listeners log nothing by themselves"),
+            ("enablePrometheusMerge", "applications' metrics are not collected"),
+            ("hboneIdleTimeout", "there are no tunnels between workloads"),
+            ("inboundTrafficPolicy", "a program is reached at its own address"),
+            ("ingressClass", _INGRESS),
+            ("ingressControllerMode", _INGRESS),
+            ("ingressSelector", _INGRESS),
+            ("ingressService", _INGRESS),
+            ("proxyHttpPort", _OWN_PORTS),
+            ("proxyInboundListenPort", _OWN_PORTS),
+            ("proxyListenPort", _OWN_PORTS),
+            ("serviceScopeConfigs", "the mesh is one cluster"),
+            ("serviceSettings", "the mesh is one cluster"),
+            ("trustDomain", "it is chosen when the mesh is made (`retia controller --trust-domain`)"),
+        )
+    ),
+    Limit("enableAutoMtls", "mutual TLS between workloads is automatic", _not_among(False)),
+    Limit("enableEnvoyAccessLogService", "only accessLogFile is", _not_among(True)),
+    Limit("enableTracing", "spans are not made", _not_among(True)),
+    Limit("pathNormalization.normalization", "paths are normalized as by BASE", _among("DEFAULT", "BASE")),
+    Limit("rootNamespace", "it is retia-system, or istio-system", _among("istio-system", "retia-system")),
+    Limit("verifyCertificateAtClient", "use insecureSkipVerify in a DestinationRule", _not_among(False)),
+)
+_INSTALLER = (
+    "profile",
+    "hub",
+    "tag",
+    "namespace",
+    "revision",
+    "compatibilityVersion",
+    "defaultRevision",
+    "installPackagePath",
+    "components",
+    "addonComponents",
+    "unvalidatedValues",
+    "values",
 )
 _TRAFFIC_POLICY = (
     Limit("loadBalancer.zoneAwareLbSetting", "use localityLbSetting"),
@@ -125,12 +195,14 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
             *_under("subsets[].trafficPolicy", _TRAFFIC_POLICY + _POLICY_ONLY),
             *_under("subsets[].trafficPolicy.portLevelSettings[]", _TRAFFIC_POLICY),
         ),
-        "ServiceEntry": (
-            Limit("exportTo", 'only "*" is', _public),
-            Limit("resolution", "DNS is", _not_among("DNS_ROUND_ROBIN", "DYNAMIC_DNS")),
-            Limit("addresses", "one IP address is", _one_address),
-            Limit("subjectAltNames", "name them in a DestinationRule's tls"),
-            *_under("endpoints[]", _ENDPOINT),
+        "ServiceEntry": (*_under("endpoints[]", _ENDPOINT),),
+        "WorkloadGroup": _GROUP,
+        "Sidecar": _SIDECAR,
+        "ProxyConfig": _PROXY_CONFIG,
+        "Namespace": (),
+        "IstioOperator": (
+            *_under("meshConfig", _MESH_CONFIG),
+            *(Limit(field, "it is for an installer", None, Code.NO_EFFECT_FIELD) for field in _INSTALLER),
         ),
         "Rollout": (),
         "TrafficLane": (
@@ -144,7 +216,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         "HttpPolicy": (Limit("cache", "Envoy's cache filter is not ready for production"),),
         "WorkloadEntry": _ENDPOINT,
         "EnvoyFilter": (
-            Limit("configPatches[].applyTo", "Envoy's bootstrap is made by the agent", _not_among("BOOTSTRAP")),
+            Limit("configPatches[].applyTo", "the agent makes Envoy's bootstrap", _not_among("BOOTSTRAP")),
             Limit("configPatches[].match.context", "there are no waypoints", _not_among("WAYPOINT")),
             Limit("configPatches[].match.proxy", "select workloads by labels (workloadSelector)"),
             Limit("configPatches[].match.listener.portName", "use portNumber"),
@@ -159,8 +231,6 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         "ConfigMap": (),
         **_GATEWAY_API,
         "Service": (
-            Limit("type", "use a ServiceEntry with resolution DNS", _not_among("ExternalName")),
-            Limit("ports[].targetPort", "a name here; give the number", _no_text),
             *(
                 Limit(field, "it is for Kubernetes", None, Code.NO_EFFECT_FIELD)
                 for field in (
@@ -173,11 +243,9 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
                     "healthCheckNodePort",
                     "publishNotReadyAddresses",
                     "sessionAffinityConfig",
-                    "trafficDistribution",
                     "ports[].nodePort",
                 )
             ),
-            Limit("sessionAffinity", "use consistentHash", _not_among("ClientIP"), Code.NO_EFFECT_FIELD),
             Limit(
                 "ports[].protocol",
                 "only TCP is carried; the port is left out",
@@ -192,7 +260,16 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
 
 def unsupported(kind: str, spec: Any) -> Iterator[Problem]:
     """The fields of ``spec`` (a user's document, or one made by ``to_document``) that are not applied."""
-    for limit in LIMITS[kind]:
+    yield from _exceeded(LIMITS[kind], spec)
+
+
+def unsupported_settings(raw: Any) -> Iterator[Problem]:
+    """The fields of a MeshConfig that are not applied."""
+    yield from _exceeded(_MESH_CONFIG, raw)
+
+
+def _exceeded(limits: tuple[Limit, ...], spec: Any) -> Iterator[Problem]:
+    for limit in limits:
         for path, value in _find(spec, limit.parts, ()):
             if value in (None, [], {}, "") or (limit.allowed is not None and limit.allowed(value)):
                 continue

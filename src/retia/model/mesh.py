@@ -141,7 +141,7 @@ class Service:
     ``trafficDistribution``); empty: no preference of its own."""
     sticky: bool = False
     """A client's address chooses the endpoint (``sessionAffinity: ClientIP``)."""
-    alias: Host = Host("")
+    alias: str = ""
     """Another host that this is a name of (``externalName``); a service of the mesh, if there is one of that
     name."""
 
@@ -218,6 +218,8 @@ class Workload:
     capture: CaptureMode = CaptureMode.EBPF
     healthy: bool = True
     locality: str = ""
+    weight: int = 1
+    """Its share among the instances of a service; 1 or more. Given by its WorkloadGroup."""
 
     @property
     def version(self) -> str:

@@ -40,7 +40,9 @@ from retia.model.mesh import (
 )
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import FactKey
+from retia.policy.groups import group_of, in_group
 from retia.policy.indexes import FLAGS, Entry, entries
+from retia.policy.mesh_settings import effective, is_settings
 from retia.policy.selecting import Labelled, Selectors
 from retia.policy.services import (
     entry_endpoints,
@@ -58,9 +60,13 @@ class FactBase:
     """The mutable edge of the pure part: fill it with ``put_*``, then :meth:`take_changes`."""
 
     def __init__(self, settings: MeshSettings) -> None:
-        self._settings = settings
+        self._base = self._settings = settings
+        self._setting: set[ObjectRef] = set()
         self._objects: dict[ObjectRef, ConfigObject] = {}
         self._workloads: dict[WorkloadId, Workload] = {}
+        self._said: dict[WorkloadId, Workload] = {}
+        self._grouped: dict[ObjectRef, set[WorkloadId]] = defaultdict(set)
+        self._regrouped: set[WorkloadId] = set()
         self._vips: dict[Host, str] = {}
         self._changes: dict[FactKey, Any] = {("mesh",): settings}
         self._services: dict[Host, Service] = {}
@@ -84,11 +90,22 @@ class FactBase:
     # -- what sources say ----------------------------------------------------------------------------------
 
     def put_settings(self, settings: MeshSettings) -> None:
+        """The mesh's own settings; objects (MeshConfig) are laid over them."""
+        self._base = settings
+        self._settle()
+
+    def _settle(self) -> None:
+        settings = effective(self._base, [self._objects[ref] for ref in self._setting])
         if settings == self._settings:
             return
         self._settings = settings
         self._changes[("mesh",)] = settings
         self._stale.update(self._services)
+
+    @property
+    def settings(self) -> MeshSettings:
+        """The settings that hold."""
+        return self._settings
 
     def put_objects(self, objects: Iterable[ConfigObject], removed: Iterable[ObjectRef] = ()) -> None:
         """Add, replace and remove configuration objects."""
@@ -176,6 +193,11 @@ class FactBase:
         ref = obj.ref
         if ref.kind in ("Service", "ServiceEntry"):
             self._link_service(obj)
+        elif is_settings(ref):
+            self._setting.add(ref)
+            self._settle()
+        elif ref.kind == "WorkloadGroup":
+            self._regroup(ref)
         elif ref.kind == "WorkloadEntry":
             labels = labels_of(obj.spec.labels)
             self._entries.put(ref, ref.namespace, labels)
@@ -188,6 +210,11 @@ class FactBase:
                 self._declared[host].remove(ref)
                 self._stale.add(host)
             self._selectors.remove(ref)
+        elif is_settings(ref):
+            self._setting.discard(ref)
+            self._settle()
+        elif ref.kind == "WorkloadGroup":
+            self._regroup(ref)
         elif ref.kind == "WorkloadEntry":
             self._entries.remove(ref)
             self._stale_selectors(ref.namespace, labels_of(obj.spec.labels))
@@ -212,7 +239,29 @@ class FactBase:
 
     # -- workloads -----------------------------------------------------------------------------------------
 
-    def _replace_workload(self, workload_id: WorkloadId, new: Workload | None) -> None:
+    def _regroup(self, ref: ObjectRef) -> None:
+        """A group has come, changed or gone: its members are read again."""
+        for workload_id in self._grouped.get(ref, ()):
+            self._regrouped.add(workload_id)
+
+    def _replace_workload(self, workload_id: WorkloadId, said: Workload | None) -> None:
+        """``said``: as its agent says it; what it is in the mesh also depends on the group that it joins."""
+        for known in (self._said.get(workload_id), said):
+            group = group_of(known) if known is not None else None
+            if group is not None:
+                (self._grouped[group].discard if known is not said else self._grouped[group].add)(workload_id)
+        if said is None:
+            self._said.pop(workload_id, None)
+        else:
+            self._said[workload_id] = said
+        self._put_workload(workload_id, self._in_group(said))
+
+    def _in_group(self, said: Workload | None) -> Workload | None:
+        ref = group_of(said) if said is not None else None
+        group = self._objects.get(ref) if ref is not None else None
+        return said if said is None or group is None else in_group(said, group.spec)
+
+    def _put_workload(self, workload_id: WorkloadId, new: Workload | None) -> None:
         old = self._workloads.get(workload_id)
         if old == new:
             return
@@ -240,6 +289,9 @@ class FactBase:
     # -- deriving ------------------------------------------------------------------------------------------
 
     def _derive(self) -> None:
+        regrouped, self._regrouped = self._regrouped, set()
+        for workload_id in sorted(regrouped):
+            self._put_workload(workload_id, self._in_group(self._said.get(workload_id)))
         if not self._stale:
             return
         stale, self._stale = self._stale, set()
@@ -379,6 +431,7 @@ class FactBase:
             ),
             labels=workload.labels,
             locality=workload.locality,
+            weight=workload.weight,
             gateway_address=workload.gateway_address,
             gateway_port=workload.gateway_port,
             http_inbound=said.get(annotation.INBOUND) == "http",

@@ -82,10 +82,10 @@ def _kubernetes(obj: ConfigObject, host: Host, vip: str, settings: MeshSettings)
         external=bool(spec.external_name),
         origin=str(obj.ref),
         export_to=tuple(part.strip() for part in named.split(",") if part.strip()) or settings.service_export,
-        networks=tuple(a for a in (*spec.cluster_ips, *spec.external_ips) if is_address(a) and a != own),
+        networks=tuple(a for a in spec.cluster_ips if is_address(a) and a != own),
         nearest=_DISTRIBUTION.get(spec.traffic_distribution, ()),
         sticky=spec.session_affinity == "ClientIP",
-        alias=Host(spec.external_name or ""),
+        alias=spec.external_name or "",
     )
 
 

@@ -153,6 +153,9 @@ def _destination(view: View, cluster_name: str, target: Outbound, *, raw: bool) 
         cluster.type = _DISCOVERY.ORIGINAL_DST
         cluster.lb_policy = _DISCOVERY.CLUSTER_PROVIDED
         found = Peers(mesh=False, plain=True, http=False)
+    elif known.resolution is Resolution.DYNAMIC:
+        _put_dynamic(cluster)
+        found = Peers(mesh=False, plain=True, http=False)
     elif known.resolution is Resolution.DNS:
         _put_spread(view, cluster, target.host, policy)
         _put_dns(view, cluster, known, target)
@@ -351,12 +354,8 @@ def _original_destination(view: View, name: str, *, http: bool) -> Any:
 def _forward_proxy(view: View) -> Any:
     cluster = cluster_pb2.Cluster()
     cluster.name = FORWARD_PROXY
-    cluster.lb_policy = _DISCOVERY.CLUSTER_PROVIDED
     pb.duration(cluster.connect_timeout, mesh(view).connect_timeout_s)
-    config = forward_pb2.ClusterConfig()
-    put_dns_cache(config.dns_cache_config)
-    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
-    pb.pack(cluster.cluster_type.typed_config, config)
+    _put_dynamic(cluster)
     put_limits(cluster, TcpPool(), HttpPool())
     return cluster
 
@@ -377,6 +376,15 @@ def _new_cluster(view: View, name: str, stat_name: str, policy: TrafficPolicy) -
     if policy.outlier is not None:
         put_outlier(cluster, policy.outlier)
     return cluster
+
+
+def _put_dynamic(cluster: Any) -> None:
+    """Whatever host the request names is looked up."""
+    cluster.lb_policy = _DISCOVERY.CLUSTER_PROVIDED
+    config = forward_pb2.ClusterConfig()
+    put_dns_cache(config.dns_cache_config)
+    cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
+    pb.pack(cluster.cluster_type.typed_config, config)
 
 
 def _put_eds(cluster: Any, service_name: str) -> None:

@@ -75,7 +75,7 @@ def chain_filters(
         found += [each for feature in PORT_FEATURES for each in feature(view, port)]
     if on_demand:
         found.append(_ON_DEMAND)
-    if forward_proxy:
+    if forward_proxy or (place is not Place.INBOUND and uses(view, "dynamic-dns")):
         found.append(HttpFilter(Order.FORWARD, FORWARD, _forward_proxy()))
     # The gates of rollouts look at what callers counted.
     counting = place is not Place.INBOUND and uses(view, "rollouts")

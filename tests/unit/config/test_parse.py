@@ -99,9 +99,6 @@ def test_what_is_no_object_of_a_known_kind(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("version", "kind"),
     [
-        ("networking.istio.io/v1", "Gateway"),
-        ("networking.istio.io/v1alpha3", "EnvoyFilter"),
-        ("networking.istio.io/v1", "Sidecar"),
         ("security.istio.io/v1", "AuthorizationPolicy"),
         ("security.istio.io/v1", "RequestAuthentication"),
         ("telemetry.istio.io/v1", "Telemetry"),

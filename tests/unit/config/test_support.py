@@ -45,7 +45,8 @@ def _camel(name: str) -> str:
     [
         ("VirtualService", f"hosts: [a]\ntcp: [{{{TO}, match: [{{sourceSubnet: 10.0.0.0/8}}]}}]", "spec.tcp[0].match[0].sourceSubnet: is not supported by this version; Istio doesn't apply it either; use sourceLabels"),
         ("VirtualService", "hosts: [a]\nhttp: [{redirect: {uri: /b, redirectCode: 305}}]", "spec.http[0].redirect.redirectCode: is 305, which is not supported by this version; 301, 302, 303, 307 and 308 are"),
-        ("ServiceEntry", "hosts: [a.example]\nports: [{number: 80, name: http}]\nresolution: DNS\nexportTo: [shop]", 'spec.exportTo: is shop, which is not supported by this version; only "*" is'),
+        ("Sidecar", "egress: [{hosts: [./*], captureMode: NONE}]", "spec.egress[0].captureMode: is NONE, which is not supported by this version; connections are captured as the workload is"),
+        ("IstioOperator", "meshConfig: {enableTracing: true}", "spec.meshConfig.enableTracing: is True, which is not supported by this version; spans are not made"),
         ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, corsPolicy: {{allowOrigin: [a]}}}}]", "spec.http[0].corsPolicy.allowOrigin: is an old name; use allowOrigins"),
         ("VirtualService", f"hosts: [a]\nhttp: [{{{TO}, mirror: {{host: b}}, mirrorPercent: 5}}]", "spec.http[0].mirrorPercent: is an old name; use mirrorPercentage"),
         ("DestinationRule", "host: a\nsubsets: [{name: a, trafficPolicy: {retryBudget: {budgetInterval: 2s}}}]", "spec.subsets[0].trafficPolicy.retryBudget.budgetInterval: is not supported by this version; retries are compared with the requests of the moment"),
@@ -61,7 +62,7 @@ def test_a_field_that_is_empty_says_nothing() -> None:
 
 
 def test_a_field_to_come_costs_the_object() -> None:
-    text = document("DestinationRule", "host: a\ntrafficPolicy: {retryBudget: {percent: 20}}")
+    text = document("DestinationRule", "host: a\ntrafficPolicy: {retryBudget: {budgetInterval: 2s}}")
     assert parse_text(text).objects == ()
 
 

@@ -7,6 +7,7 @@ hashable: lists are tuples, maps are sorted tuples of pairs, durations are secon
 from retia.config.schema.base import FrozenMap, Model, Problem, ProblemsError
 from retia.config.schema.config_map import ConfigMap
 from retia.config.schema.destination_rule import DestinationRule
+from retia.config.schema.envoy_filter import EnvoyFilter
 from retia.config.schema.gateway import Gateway
 from retia.config.schema.peer_authentication import PeerAuthentication
 from retia.config.schema.secret import Secret
@@ -18,6 +19,7 @@ from retia.config.schema.workload_entry import WorkloadEntry
 __all__ = [
     "ConfigMap",
     "DestinationRule",
+    "EnvoyFilter",
     "FrozenMap",
     "Gateway",
     "Model",

@@ -168,3 +168,6 @@ class ServiceEntry(Model):
             if port.protocol.lower() not in ("http", "http2", "grpc", "tls"):
                 message = "must be HTTP, HTTP2, GRPC or TLS with resolution DYNAMIC_DNS"
                 yield Problem(("ports", index, "protocol"), message)
+            elif port.protocol.lower() == "tls":
+                message = "is TLS, which with DYNAMIC_DNS is not supported by this version; name the hosts"
+                yield Problem(("ports", index, "protocol"), message, Code.UNSUPPORTED_FIELD)

@@ -42,6 +42,10 @@ class SidecarPort(Model):
         return protocol.of_name(self.protocol)
 
 
+class EgressPort(SidecarPort):
+    """A port at which hosts are seen; only its number counts."""
+
+
 class OutboundMode(StrEnum):
     REGISTRY_ONLY = "REGISTRY_ONLY"
     ALLOW_ANY = "ALLOW_ANY"
@@ -89,7 +93,7 @@ class IngressListener(Model):
 class EgressListener(Model):
     """Hosts that are seen, at one port or at all."""
 
-    port: SidecarPort | None = None
+    port: EgressPort | None = None
     bind: Text = ""
     capture_mode: CaptureMode = CaptureMode.DEFAULT
     hosts: tuple[Text, ...] = ()

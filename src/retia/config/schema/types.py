@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
@@ -205,6 +206,14 @@ def _encode(value: bytes) -> str:
 
 
 Base64 = Annotated[bytes, BeforeValidator(_decode), PlainSerializer(_encode)]
+
+
+def _as_json(value: Any) -> Any:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+Unread = Annotated[str, BeforeValidator(_as_json)]
+"""What is not applied, and so not looked into: kept as text, so that it can be shown."""
 
 
 class Percent(Model):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from retia.model.ids import MESH_GATEWAY, gateway_name, wildcards_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
+from retia.policy.registry import mesh
 from retia.policy.visibility import visible
 
 MESH = MESH_GATEWAY
@@ -40,7 +41,8 @@ def holds_for(view: View, obj: ConfigObject, scope: Scope = SIDECAR) -> bool:
     """Whether a VirtualService is bound to one of the gateways and exported to the proxy's namespace."""
     if gateways_of(obj).isdisjoint(scope.gateways):
         return False
-    return visible(obj.spec.export_to, obj.ref.namespace, view.proxy("namespace"))
+    export_to = obj.spec.export_to or mesh(view).virtual_service_export
+    return visible(export_to, obj.ref.namespace, view.proxy("namespace"))
 
 
 def virtual_services(view: View, host: str, *kinds: str) -> tuple[ConfigObject, ...]:

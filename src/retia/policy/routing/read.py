@@ -158,21 +158,27 @@ def retry(rule: Any, default_on: str) -> Retry | None:
     """``attempts: 0`` (also where it is left out) switches retries off."""
     if rule.attempts <= 0:
         return None
-    words = [word.strip() for word in (rule.retry_on or default_on).split(",") if word.strip()]
-    codes = tuple(int(word) for word in words if word.isdigit())
-    conditions = [word for word in words if not word.isdigit()]
-    if codes and "retriable-status-codes" not in conditions:
-        conditions.append("retriable-status-codes")
+    conditions, codes = retry_conditions(rule.retry_on or default_on)
     ignore = rule.retry_ignore_previous_hosts
     return Retry(
         attempts=rule.attempts,
-        on=",".join(conditions),
+        on=conditions,
         status_codes=codes,
         per_try_timeout_s=None if rule.per_try_timeout is None else float(rule.per_try_timeout),
         backoff_s=None if rule.backoff is None else float(rule.backoff),
         other_hosts=None if ignore is None else bool(ignore),
         other_localities=bool(rule.retry_remote_localities),
     )
+
+
+def retry_conditions(text: str) -> tuple[str, tuple[int, ...]]:
+    """Envoy's conditions and the statuses of a ``retryOn``."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    codes = tuple(int(word) for word in words if word.isdigit())
+    conditions = [word for word in words if not word.isdigit()]
+    if codes and "retriable-status-codes" not in conditions:
+        conditions.append("retriable-status-codes")
+    return ",".join(conditions), codes
 
 
 def fault_share(part: Any) -> int:

@@ -42,8 +42,20 @@ DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
 
 def default_retry(view: View) -> Retry | None:
     """What holds where no rule says anything about retries."""
-    attempts = mesh(view).default_retries
-    return Retry(attempts, DEFAULT_RETRY_ON) if attempts > 0 else None
+    settings = mesh(view)
+    if settings.default_retries <= 0:
+        return None
+    more = settings.retry
+    conditions, codes = read.retry_conditions(more.on or DEFAULT_RETRY_ON)
+    return Retry(
+        settings.default_retries,
+        conditions,
+        codes,
+        more.per_try_timeout_s,
+        more.backoff_s,
+        more.other_hosts,
+        more.remote_localities,
+    )
 
 
 def http_rules(view: View, key: tuple[str, int]) -> HttpRules | None:

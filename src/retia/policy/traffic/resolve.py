@@ -21,7 +21,7 @@ from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.budgets import budget_of
 from retia.policy.lanes import choose as lanes
-from retia.policy.registry import service
+from retia.policy.registry import mesh, service
 from retia.policy.rollout import choose as rollout
 from retia.policy.traffic.forms import (
     Algorithm,
@@ -165,7 +165,8 @@ def covering_rules(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]
 
 def _seen(view: View, keys: Iterable[ObjectRef], client: str) -> tuple[ConfigObject, ...]:
     objects = [obj for key in keys if (obj := view.fact("config", *key.key)) is not None]
-    shown = [obj for obj in objects if visible(obj.spec.export_to, obj.ref.namespace, client)]
+    default = mesh(view).destination_rule_export
+    shown = [obj for obj in objects if visible(obj.spec.export_to or default, obj.ref.namespace, client)]
     chosen = [obj for obj in shown if obj.spec.workload_selector is not None]
     if chosen:
         mine = [
