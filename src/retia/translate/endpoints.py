@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from retia.model.mesh import Wire
+from retia.model.mesh import ProxyKind, Wire
 from retia.model.resource import Built
 from retia.model.snapshot import View
 from retia.policy.lanes import selects
@@ -96,8 +97,11 @@ def _local(view: View, name: ByServerName) -> tuple[DialGroup, ...]:
     """At a host gateway: the instances of this host, by their published addresses.
 
     A subset that only the callers' namespaces define has no labels here; all local instances then stand
-    behind it.
+    behind it. At a gateway that passes TLS on by such names: all that speak the mesh's TLS.
     """
+    if view.proxy("kind") is ProxyKind.GATEWAY:
+        groups = dial_groups(view, name.host, name.port, name.subset) or ()
+        return tuple(replace(g, dials=tuple(d for d in g.dials if not d.plain)) for g in groups)
     policy = view.query(traffic_policy, (name.host, name.port, name.subset))
     labels = policy.labels if policy is not None else ()
     here = view.proxy("host")

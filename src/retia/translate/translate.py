@@ -12,13 +12,12 @@ from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.indexes import uses
 from retia.translate.clusters import build_cluster
-from retia.translate.edge import build_edge_routes
+from retia.translate.edge import build_edge_routes, passes_names
 from retia.translate.endpoints import build_endpoints
 from retia.translate.listeners import build_listener, listener_names
 from retia.translate.names import (
     EXPLICIT,
     ByServerName,
-    Fixed,
     InboundPort,
     parse_cluster,
     parse_virtual_host,
@@ -101,12 +100,19 @@ def _destination(view: View, name: Name) -> Built:
     parsed = parse_cluster(name.name)
     if parsed is None or str(parsed) != name.name:
         return _absent(name)
-    at_gateway = view.proxy("kind") is ProxyKind.HOST_GATEWAY
-    if at_gateway is not isinstance(parsed, ByServerName) and not isinstance(parsed, Fixed):
-        return _absent(name)
-    if at_gateway and isinstance(parsed, Fixed):
+    if isinstance(parsed, ByServerName):
+        allowed = _passes_through(view)
+    else:
+        allowed = view.proxy("kind") is not ProxyKind.HOST_GATEWAY
+    if not allowed:
         return _absent(name)
     return (build_cluster if name.type is TypeUrl.CLUSTER else build_endpoints)(view, parsed)
+
+
+def _passes_through(view: View) -> bool:
+    """Whether callers may name a destination of the mesh by the server name of TLS that is passed on."""
+    kind = view.proxy("kind")
+    return kind is ProxyKind.HOST_GATEWAY or (kind is ProxyKind.GATEWAY and view.query(passes_names, ""))
 
 
 def _absent(name: Name) -> Built:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from retia.model.snapshot import View
 from retia.policy.edge import edge_servers
-from retia.policy.edge.forms import EdgeProtocol, EdgeServer
+from retia.policy.edge.forms import EdgeProtocol, EdgeServer, EdgeTlsMode
 
 _ISTIO_KIND = "Gateway"
 
@@ -38,6 +38,12 @@ def edge_ports(view: View, _key: str = "") -> tuple[EdgePort, ...]:
         address = server.bind or view.proxy("edge_address") or "0.0.0.0"
         found.setdefault((address, server.bind_port, server.protocol is EdgeProtocol.UDP), []).append(server)
     return tuple(EdgePort(*key, tuple(found[key])) for key in sorted(found))
+
+
+def passes_names(view: View, _key: str) -> bool:
+    """Whether any server passes TLS on to the destination that its server name names."""
+    servers = view.query(edge_servers, "").servers
+    return any(s.tls is not None and s.tls.mode is EdgeTlsMode.AUTO_PASSTHROUGH for s in servers)
 
 
 def route_config(port: EdgePort, server: EdgeServer) -> str:
