@@ -65,7 +65,7 @@ spec:
   steps: {steps}
   gates:
     successRate: {{min: 99}}
-    latency: {{p: 95, max: 200ms}}
+    latency: {{p: 50, max: 200ms}}
     minRequests: 20
 """
 
@@ -146,7 +146,7 @@ def test_a_slow_version_is_taken_back(stage: Stage, visitor: Visitor) -> None:
         roll(stage, "slow", "[{weight: 30, hold: 30s}]")
         ended = reached(stage, lambda s: s.phase in FINAL)
     assert (ended.phase, ended.weight) == ("rolled-back", 0)
-    assert "p95" in ended.reason
+    assert "p50" in ended.reason
 
 
 def test_a_good_version_is_promoted_although_the_controller_restarts(stage: Stage, visitor: Visitor) -> None:
@@ -159,7 +159,7 @@ def test_a_good_version_is_promoted_although_the_controller_restarts(stage: Stag
         back = reached(stage, lambda s: True)
         assert back.step >= 2
         ended = reached(stage, lambda s: s.phase in FINAL, 30)
-    assert (ended.phase, ended.weight) == ("promoted", 100)
+    assert (ended.phase, ended.weight) == ("promoted", 100), ended.reason
     assert set(seen) == {"old", "good"}
     assert wait_until(
         lambda: {str(a.json().get("version", a)) for a in visitor.many(HELLO, 30)} == {"good"}, 5
@@ -172,7 +172,8 @@ def test_a_pause_waits_for_a_person_who_may_take_it_back(stage: Stage, visitor: 
     half = Counter(str(a.json().get("version", a)) for a in visitor.many(HELLO, 100))
     assert 20 <= half["good"] <= 80
     stage.client.command_rollout("default", "hello", RolloutCommand(action="resume"))
-    reached(stage, lambda s: s.step == 2 and s.weight == 100)
+    with load(visitor):
+        reached(stage, lambda s: s.step == 2 and s.weight == 100)
     aborted = stage.client.command_rollout("default", "hello", RolloutCommand(action="abort"))
     assert (aborted.phase, aborted.weight) == ("aborted", 0)
     with pytest.raises(ClientError, match="restart"):

@@ -1,9 +1,8 @@
 """What the callers of a canary counted: asked from their proxies, added up over one step of a rollout.
 
 Only proxies that hold the canary's cluster are asked, over the sessions of their hosts, and only while a
-rollout is under way. Proxies count from their start, so two answers of one proxy make a sample; the first
-answer in a step is where its counting begins, and what was counted before does not matter. A proxy that is
-away makes the evidence incomplete: the rollout then waits.
+rollout is under way. Proxies count from their start, so two answers of one proxy make a sample, and what was
+counted before a step does not matter. A proxy that is away makes the evidence incomplete: the rollout waits.
 """
 
 from __future__ import annotations
@@ -36,38 +35,39 @@ Counted = Mapping[str, Sample]
 
 @dataclass(slots=True)
 class Meter:
-    """The counting of one rollout's current step."""
+    """The counting of one rollout's current step.
+
+    A proxy's counting begins with its second answer: Envoy brings its histograms up to date after it has
+    answered, so the first one lacks the newest times.
+    """
 
     epoch: int = 0
+    met: set[str] = field(default_factory=set)
+    """Proxies that have answered once."""
     began: dict[str, Sample] = field(default_factory=dict)
-    """What each proxy had counted when the step began, or when it was first asked in it."""
+    """What each proxy had counted when its counting began."""
     last: dict[str, Sample] = field(default_factory=dict)
     done: Sample = field(default_factory=Sample)
-    """Counted by proxies that have since started anew or gone."""
-    asked: bool = False
-    """The proxies that there were at the beginning have answered: who comes later begins at zero."""
-
-    unheard: set[str] = field(default_factory=set)
-    """Proxies that were there and gave no answer."""
+    """Counted by proxies that have since started anew."""
 
     def begin(self, epoch: int) -> None:
         """A step begins: nothing counts yet."""
         self.epoch = epoch
-        self.began, self.last, self.done, self.asked, self.unheard = {}, {}, Sample(), False, set()
+        self.met, self.began, self.last, self.done = set(), {}, {}, Sample()
 
-    def take(self, counted: Counted, silent: Iterable[str] = ()) -> None:
-        """New answers, and who gave none."""
-        self.unheard |= set(silent)
+    def take(self, counted: Counted) -> None:
+        """New answers."""
         for proxy, now in counted.items():
             before = self.last.get(proxy)
+            if proxy not in self.met:
+                self.met.add(proxy)
+                continue
             if before is None:
-                is_new = self.asked and proxy not in self.unheard
-                self.began[proxy] = Sample() if is_new else now
+                self.began[proxy] = now
             elif now.requests < before.requests:
                 self.done = self.done.plus(before.since(self.began[proxy]))
                 self.began[proxy] = Sample()
             self.last[proxy] = now
-        self.asked = True
 
     @property
     def sample(self) -> Sample:

@@ -162,7 +162,7 @@ class Rollouts:
             running.evidence = Evidence(running.meter.sample, f"there is no service {host}")
             return
         answers = await ask(self._core, host, [port.number for port in known.ports])
-        running.meter.take(answers.counted, answers.silent)
+        running.meter.take(answers.counted)
         running.evidence = Evidence(running.meter.sample, answers.missing)
 
     async def _become(self, running: _Running, new: State) -> None:
