@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from retia.explain.calls import outbound_listener
-from retia.model.mesh import Protocol
+from retia.model.ids import service_host
+from retia.model.mesh import Protocol, Proxy
+from retia.xds.stream import Nacked
 from tests.integration.simulation import clients
 from tests.integration.simulation.clients import Entry, Reply
 from tests.integration.simulation.keys import Keys
@@ -51,8 +53,11 @@ class Fleet:
         self.names = Names()
         self.client = Running(folder, "c", self.dns)
         self.gateway = Running(folder, "g", self.dns)
+        self.inbound = Running(folder, "i", self.dns)
+        self.inbound_addresses = f"127.{number}.7"
         self._calls = 0
-        self._told: tuple[Any, ...] | None = None
+        self._told: dict[str, Proxy] = {}
+        self._case: Case | None = None
 
     async def open(self) -> None:
         await self.names.open(*self.dns)
@@ -60,13 +65,14 @@ class Fleet:
     async def close(self) -> None:
         await self.client.stop()
         await self.gateway.stop()
+        await self.inbound.stop()
         await self.upstreams.close()
 
     async def run(self, case: Case) -> AsyncIterator[tuple[CallSpec, Outcome, list[str]]]:
         """Each call with what became of it and what differs from the expectation."""
         world = Simulated(case, self.net)
         await self._stage(world)
-        self._told = None
+        self._told, self._case = {}, case
         for call in case.calls:
             if "real" not in call.only:
                 continue
@@ -104,11 +110,10 @@ class Fleet:
         await self.upstreams.stage(places)
 
     async def _tell(self, running: Running, mesh: Mesh) -> None:
-        told = (running.name, mesh.proxy)
-        if self._told == told:
+        if self._told.get(running.name) == mesh.proxy:
             return
         await running.tell(mesh.snapshot, mesh.proxy, self.keys.secrets(mesh.proxy.identity))
-        self._told = told
+        self._told[running.name] = mesh.proxy
         nacks = [str(n) for n in running.teller.nacks]
         assert not nacks, f"Envoy refuses what was generated: {nacks}"
 
@@ -123,11 +128,14 @@ class Fleet:
         replies: list[Reply | dict[str, Any]] = []
         for start in range(0, count, 10):
             replies += await asyncio.gather(*tasks[start : start + 10])
-        nacks = [str(n) for n in (*self.client.teller.nacks, *self.gateway.teller.nacks)]
+        nacks = [str(n) for n in self._nacks()]
         assert not nacks, f"Envoy refuses what was generated: {nacks}"
         if "mirror" in call.expect:
             await self._mirrored(call, count)
         return self._outcome(call, replies, count)
+
+    def _nacks(self) -> list[Nacked]:
+        return [n for each in (self.client, self.gateway, self.inbound) for n in each.teller.nacks]
 
     def _times(self, call: CallSpec) -> int:
         status = call.expect.get("status")
@@ -142,7 +150,7 @@ class Fleet:
         if call.at.startswith("gateway/"):
             return await self._at_gateway(world, call)
         if call.at:
-            raise NotImplementedError("calls at a member's inbound side are made in the generated run only")
+            return await self._at_inbound(call)
         mesh = world.sidecar(
             call.sender,
             outbound_address=self.client_address,
@@ -162,6 +170,29 @@ class Fleet:
         source = mesh.proxy.app_address
         announce = clients.announce(source, address, port)
         return Entry(self.client_address, PORTS[listener], announce), mesh
+
+    async def _at_inbound(self, call: CallSpec) -> tuple[Entry, Mesh]:
+        """At a real inbound side, whose application is one of the servers. Its published address is another
+        one than the servers have, which stand in for the proxies of all members."""
+        assert self._case is not None
+        world = Simulated(self._case, replace(self.net, published=self.inbound_addresses))
+        name, port = host_port(call.at, 9080)
+        workload = world.workload(name)
+        label = world.labels[workload.published_address]
+        places = {(workload.app_address, p.app_port): Place(label) for p in workload.ports}
+        await self.upstreams.stage(self.upstreams.places | places)
+        mesh = world.sidecar(name, outbound_http_port=0, outbound_auto_port=0, outbound_tcp_port=0)
+        await self._tell(self.inbound, mesh)
+        entry = Entry(workload.published_address, port)
+        if call.tls == "mesh":
+            sender = world.sidecar(call.sender).proxy
+            host = service_host(workload.service, workload.namespace)
+            context = self.keys.client(list(call.alpn) or ["retia-l4"], sender.identity)
+            named = call.sni or f"outbound_.{port}_._.{host}"
+            entry = Entry(workload.published_address, MESH_PORT, tls=context, server_name=named)
+        elif call.tls == "foreign":
+            entry = replace(entry, tls=self.keys.client(list(call.alpn)), server_name=call.sni)
+        return entry, mesh
 
     async def _at_gateway(self, world: Simulated, call: CallSpec) -> tuple[Entry, Mesh]:
         name, port = host_port(call.at.removeprefix("gateway/"))

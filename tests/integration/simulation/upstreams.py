@@ -177,6 +177,8 @@ class Upstreams:
             data = "\r\n".join(lines).encode() + b"\r\n\r\n"
             writer.write(data if method == "HEAD" else data + body)
             await writer.drain()
+            if headers.get("connection") == "close":
+                return
 
     async def _http2(
         self, peer: Peer, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
