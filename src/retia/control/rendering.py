@@ -13,6 +13,7 @@ from retia.control import delivery
 from retia.control.core import Core
 from retia.control.registry import HostState, ProxyState
 from retia.control.rollouts import Status
+from retia.model import annotation
 from retia.model.finding import Finding
 from retia.model.ids import SpiffeId
 from retia.model.mesh import Endpoint, MeshSettings, Service, Workload
@@ -166,7 +167,9 @@ def endpoint_of(endpoint: Endpoint) -> schema.EndpointInfo:
 
 
 def workload_of(workload: Workload, trust_domain: str, lease: str) -> schema.WorkloadInfo:
-    starting = bool(workload.ports) and not any(p.listening for p in workload.ports)
+    # A gateway listens where Gateway objects say so, perhaps nowhere.
+    silent = bool(workload.ports) and not any(p.listening for p in workload.ports)
+    starting = silent and annotation.GATEWAY not in dict(workload.annotations)
     if lease != "valid":
         state = "lost"
     elif starting:

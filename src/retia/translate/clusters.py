@@ -15,7 +15,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_pb2
 
 from retia.config.codes import Code, finding
-from retia.model.mesh import MeshSettings, Protocol, Resolution, Service, ServicePort
+from retia.model.mesh import MeshSettings, Protocol, Resolution, Service, ServicePort, Wire
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import Destination, endpoints, mesh, resolve_address, service
@@ -253,7 +253,17 @@ def _put_transport(view: View, cluster: Any, wanted: Wanted, found: Peers, *, h2
     identities: tuple[str, ...] = found.identities
     if policy.tls is not None and policy.tls.names:
         identities = policy.tls.names
-    tls.mesh_client(cluster.transport_socket, wanted.target.server_name, identities, alpn_name)
+    tls.mesh_client(cluster.transport_socket, _mesh_name(view, wanted), identities, alpn_name)
+
+
+def _mesh_name(view: View, wanted: Wanted) -> str:
+    """The server name in the mesh's own TLS. Sidecars know which of their ports is meant by the usual one;
+    gateways, whose servers are told apart by hosts, get the rule's ``sni``."""
+    policy = wanted.policy
+    sni = policy.tls.sni if policy.tls is not None else ""
+    if sni and any(e.wire is Wire.PLAIN for e in endpoints(view, wanted.target.host)):
+        return sni
+    return wanted.target.server_name
 
 
 def _pinned(view: View, name: Pinned) -> Built:
