@@ -35,7 +35,7 @@ local function lane_of(member)
 end
 
 function envoy_on_request(handle)
-  local lane = handle:filterContext()["lane"]
+  local lane = handle:filterContext():get("lane")
   local headers = handle:headers()
   local text = headers:get("BAGGAGE")
   if lane == nil and (text == nil or not strip) then
