@@ -178,8 +178,8 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
         action.host_rewrite_literal = host
     # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
     pb.duration(action.timeout, rule.timeout_s)
-    # A gRPC call ends at its client's deadline, and at the rule's timeout; 0: no limit of ours.
-    pb.duration(action.max_grpc_timeout, rule.timeout_s)
+    # A gRPC call ends at its client's deadline (DEADLINE_EXCEEDED, where a route's timeout gives UNAVAILABLE).
+    pb.duration(action.max_stream_duration.grpc_timeout_header_max, rule.timeout_s)
     pb.duration(action.idle_timeout, 0)
     if rule.retry is not None:
         _put_retry(action.retry_policy, rule.retry, hashed=bool(hashes) and len(rule.targets) == 1)
