@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,29 @@ def until_limited(visitor: Visitor, url: str = HELLO, status: int = 429, **heade
     return refused[0]
 
 
+def settled(stage: Stage, service: str) -> None:
+    """Until callers' open connections have left the chains of before (see ``--drain-time-s``)."""
+    proxies = [stage.proxy_of(each.id) for each in stage.workloads(service)]
+
+    def left() -> int:
+        return sum(proxy.stats()["listener_manager.total_filter_chains_draining"] for proxy in proxies)
+
+    assert wait_until(lambda: left() == 0, 25, 0.2), f"{left()} chains are still draining"
+
+
+def counting_process(stage: Stage) -> int:
+    """The process of this mesh's counting service."""
+    home = f"RETIA_HOME={stage.home}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"retia.ratelimit.main" in words and home in (folder / "environ").read_bytes():
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("the counting service does not run")
+
+
 def counted(answers: list[Answer]) -> Counter[int]:
     return Counter(answer.status for answer in answers)
 
@@ -122,6 +146,7 @@ def test_users_are_counted_apart(stage: Stage, visitor: Visitor) -> None:
     limits = "[{name: user, requests: 5, per: Hour, by: [{type: Header, name: x-user}]}]"
     stage.apply_text(policy("all", limits, "{kind: Service, name: other}"))
     until_limited(visitor, OTHER, **{"x-user": "ann"})
+    settled(stage, "other")
     assert counted(visitor.many(OTHER, 7, headers={"x-user": "bob"})) == {200: 5, 429: 2}
 
 
@@ -130,6 +155,8 @@ def test_only_what_the_condition_says_is_counted(stage: Stage, visitor: Visitor)
     limits = f"[{{name: api, requests: 2, per: Hour, when: {when}}}]"
     stage.apply_text(policy("all", limits, "{kind: Service, name: other}"))
     until_limited(visitor, OTHER + "api/x")
+    settled(stage, "other")
+    visitor.many(OTHER + "api", 2)
     assert counted(visitor.many(OTHER + "apis", 10)) == {200: 10}
     assert counted(visitor.many(OTHER + "api", 2)) == {429: 2}
 
@@ -158,6 +185,7 @@ def test_a_global_limit_holds_for_all_instances_together(stage: Stage, visitor: 
     by = "by: [{type: Header, name: x-user}]"
     stage.apply_text(policy("all", f"[{{name: user, scope: Global, requests: 10, per: Hour, {by}}}]"))
     until_limited(visitor, **{"x-user": "ann"})
+    settled(stage, "hello")
     answers = visitor.many(HELLO, 30, headers={"x-user": "bob"})
     assert counted(answers) == {200: 10, 429: 20}
     assert answers[0].headers["ratelimit-policy"] == '"user";q=10;w=3600'
@@ -174,6 +202,7 @@ def test_shadow_refuses_nothing(stage: Stage, visitor: Visitor) -> None:
     stage.apply_text(policy("all", limits, "{kind: Service, name: other}"))
     until_limited(visitor, OTHER)
     stage.apply_text(policy("all", limits.replace("20", "1000"), "{kind: Service, name: other}"))
+    settled(stage, "other")
     assert counted(visitor.many(OTHER, 30)) == {200: 30}
 
 
@@ -184,14 +213,15 @@ def test_while_nobody_counts(stage: Stage, visitor: Visitor, choice: str, status
     target = "{kind: Service, name: other}"
     stage.apply_text(policy(name, limits, target, f"onUnavailable: {choice}"))
     until_limited(visitor, OTHER)
-    (counter,) = stage.workloads("ratelimit")
-    os.kill(counter.pid, signal.SIGSTOP)
+    settled(stage, "other")
+    counter = counting_process(stage)
+    os.kill(counter, signal.SIGSTOP)
     try:
         answers = visitor.many(OTHER, 3)
         assert counted(answers) == {status: 3}
         assert all(answer.seconds < 2 for answer in answers)
     finally:
-        os.kill(counter.pid, signal.SIGCONT)
+        os.kill(counter, signal.SIGCONT)
     assert wait_until(lambda: visitor.http(OTHER).status == 429, 10)
 
 

@@ -110,12 +110,14 @@ def gateway_provenance(view: View) -> tuple[Provenance, ...]:
     return (*limits, *overloads, *view.query(gateway_handling, "").provenance)
 
 
-def put_host_features(virtual_host: Any, view: View, rules: Iterable[HttpRule]) -> tuple[Provenance, ...]:
-    """Tell the filters what rules ask of them together, at their virtual host; the objects that say so."""
-    configs, provenance = rate_limits.host_limits(view, rules)
-    for each in configs:
+def put_host_features(virtual_host: Any, scene: Any, rules: Iterable[HttpRule]) -> None:
+    """Tell the filters what rules ask of them together, at their virtual host. ``scene`` (see ``rules``)
+    notes what it takes."""
+    found = rate_limits.host_limits(scene.view, rules)
+    for each in found.configs:
         pb.put(virtual_host.typed_per_filter_config[each.name], each.config)
-    return provenance
+    scene.clusters.update(ref.name for ref in found.refs)
+    scene.provenance.extend(found.provenance)
 
 
 def put_route_features(route: Any, view: View, rule: HttpRule) -> None:

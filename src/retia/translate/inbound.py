@@ -44,7 +44,7 @@ from retia.translate.chains import add_inspectors, add_tcp, new_listener
 from retia.translate.http_filters import Place, chain_filters, needs_http, port_provenance
 from retia.translate.names import ALPN_H2, ALPN_L4, INBOUND, InboundPort
 from retia.translate.overload import add_critical_routes
-from retia.translate.rate_limits import network_filters
+from retia.translate.rate_limits import network_filters, port_refs
 
 HELLO_TIMEOUT_FACTOR = 5
 """How much longer than for detection a caller may take to say hello. A busy peer's late hello must not be
@@ -141,6 +141,7 @@ def build_inbound(view: View) -> Built:
     policies = (p for plan in open_plans for p in port_provenance(view, plan.number))
     provenance = tuple(dict.fromkeys((*security, *policies)))
     refs = tuple(Name(TypeUrl.CLUSTER, str(InboundPort(plan.number))) for plan in open_plans)
+    refs += tuple(dict.fromkeys(ref for plan in open_plans for ref in port_refs(view, plan.number)))
     return Built(INBOUND, pb.dump(listener), refs=refs, provenance=provenance, security=bool(security))
 
 

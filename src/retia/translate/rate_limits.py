@@ -13,6 +13,7 @@ descriptor says what it is and how much of it (:mod:`retia.model.limit`), the ot
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from envoy.extensions.filters.http.bandwidth_limit.v3 import bandwidth_limit_pb2
@@ -38,7 +39,7 @@ from retia.policy.ratelimit import (
     port_limits,
     rule_limits,
 )
-from retia.policy.registry import mesh, service
+from retia.policy.registry import mesh
 from retia.policy.routing.forms import HttpRule
 from retia.translate import pb
 from retia.translate.expressions import ALWAYS, anyone_of, key_value, made_by
@@ -77,13 +78,19 @@ def counter_cluster(view: View) -> str:
     return str(Outbound(counting.PORT, "", host))
 
 
-def counter_refs(view: View) -> tuple[Name, ...]:
-    """What this proxy must have for global limits; nothing where no policy of the mesh has one."""
-    if not uses(view, "global-limits") or view.proxy("kind") is ProxyKind.HOST_GATEWAY:
-        return ()
-    cluster = counter_cluster(view)
-    host = service_host(counting.SERVICE, MESH_NAMESPACE, mesh(view).dns_suffix)
-    return (Name(TypeUrl.CLUSTER, cluster),) if service(view, host) is not None else ()
+def port_refs(view: View, number: int) -> tuple[Name, ...]:
+    """What the proxy must have before the filters of that port are of use."""
+    return _refs(view, view.query(port_limits, number).requests)
+
+
+def gateway_refs(view: View) -> tuple[Name, ...]:
+    """The same for the filters of a gateway."""
+    return _refs(view, view.query(gateway_limits, "").requests)
+
+
+def _refs(view: View, limits: Iterable[Limit]) -> tuple[Name, ...]:
+    shared = any(limit.shared for limit in limits)
+    return (Name(TypeUrl.CLUSTER, counter_cluster(view)),) if shared else ()
 
 
 # -- where -------------------------------------------------------------------------------------------------
@@ -108,12 +115,19 @@ def limit_filters(view: View, place: Place) -> Iterator[HttpFilter]:
                 yield HttpFilter(Order.GLOBAL_LIMIT, GLOBAL + suffix, pb.packed(config), disabled=True)
 
 
-def host_limits(
-    view: View, rules: Iterable[HttpRule]
-) -> tuple[tuple[RouteConfig, ...], tuple[Provenance, ...]]:
-    """What the waiting filters do at a virtual host with these rules, and the policies that say it."""
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """What the waiting filters do at a virtual host."""
+
+    configs: tuple[RouteConfig, ...] = ()
+    refs: tuple[Name, ...] = ()
+    provenance: tuple[Provenance, ...] = ()
+
+
+def host_limits(view: View, rules: Iterable[HttpRule]) -> HostLimits:
+    """What the waiting filters do at a virtual host with these rules."""
     if not uses(view, "route-limits"):
-        return (), ()
+        return HostLimits()
     found: list[RouteLimit] = []
     provenance: list[Provenance] = []
     for rule in rules:
@@ -123,7 +137,9 @@ def host_limits(
         condition = made_by(rule.ref, rule.field)
         found += [(limit, condition) for limit in limits.requests]
         provenance += limits.provenance
-    return tuple(_route_configs(view, found)), tuple(dict.fromkeys(provenance))
+    configs = tuple(_route_configs(view, found))
+    refs = _refs(view, (limit for limit, _ in found))
+    return HostLimits(configs, refs, tuple(dict.fromkeys(provenance)))
 
 
 def _route_configs(view: View, limits: list[RouteLimit]) -> Iterator[RouteConfig]:
@@ -283,6 +299,20 @@ def _put_expression(action: Any, name: str, text: str) -> None:
 def network_filters(view: View, number: int) -> Iterator[tuple[str, Packed]]:
     """What comes before all else in the chains of one port of the workload."""
     return connection_filters(view.query(port_limits, number).connections)
+
+
+def put_gateway_limits(chain: Any, view: View) -> None:
+    """The same in a chain of a gateway that has its filters already."""
+    others = [type(each).FromString(each.SerializeToString()) for each in chain.filters]
+    found = tuple(connection_filters(view.query(gateway_limits, "").connections))
+    if not found:
+        return
+    del chain.filters[:]
+    for name, config in found:
+        network = chain.filters.add()
+        network.name = name
+        pb.put(network.typed_config, config)
+    chain.filters.extend(others)
 
 
 def connection_filters(limits: Iterable[ConnectionLimit]) -> Iterator[tuple[str, Packed]]:

@@ -230,7 +230,7 @@ class _Builder:
         rules = self._arranged()
         for rule in rules:
             add_rule(virtual_host, self.scene, rule, default_host=self.host)
-        self.scene.provenance.extend(put_host_features(virtual_host, self.view, rules))
+        put_host_features(virtual_host, self.scene, rules)
         return virtual_host
 
     def built(self, name: str, message: Any, aliases: tuple[str, ...]) -> Built:

@@ -24,7 +24,6 @@ from retia.translate.names import (
     placeholder,
 )
 from retia.translate.patches import added_names, patched
-from retia.translate.rate_limits import counter_refs
 from retia.translate.routes import build_route_config, build_virtual_host
 from retia.translate.secrets import build_secret
 
@@ -67,7 +66,7 @@ def _listed(view: View, type_url: TypeUrl) -> tuple[str, ...]:
         case TypeUrl.LISTENER:
             return listener_names(view)
         case TypeUrl.CLUSTER:
-            return (*inbound_cluster_names(view), *(name.name for name in counter_refs(view)))
+            return inbound_cluster_names(view)
         case TypeUrl.VIRTUAL_HOST:
             return tuple(placeholder(name) for name in discovered_route_configs(view))
         case _:

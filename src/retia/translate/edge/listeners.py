@@ -32,6 +32,7 @@ from retia.translate.edge.tls import put_server, secrets_of, server_context
 from retia.translate.gateway import HELLO_TIMEOUT_S, SNI_CLUSTER
 from retia.translate.http_filters import HttpFilter, Order, Place, chain_filters, gateway_provenance
 from retia.translate.names import BLACK_HOLE, EDGE_STATUS
+from retia.translate.rate_limits import gateway_refs, put_gateway_limits
 from retia.translate.tcp_routes import add_targets
 
 STATUS_PORT = 15021
@@ -136,6 +137,8 @@ class _Builder:
         if any(server.tls is not None for server in self.port.servers):
             add_listener_filter(listener, *tls_inspector_parts())
             pb.duration(listener.listener_filters_timeout, HELLO_TIMEOUT_S)
+        for chain in listener.filter_chains:
+            put_gateway_limits(chain, self.view)
         return listener if listener.filter_chains else None
 
     def _add_https(self, listener: Any, server: EdgeServer) -> None:
@@ -225,6 +228,7 @@ class _Builder:
         hcm.add_to(chain, manager)
         self.refs[Name(TypeUrl.ROUTE, routes)] = None
         self.provenance.update(dict.fromkeys(gateway_provenance(self.view)))
+        self.refs.update(dict.fromkeys(gateway_refs(self.view)))
 
     # -- UDP -------------------------------------------------------------------------------------------------
 

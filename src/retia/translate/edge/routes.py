@@ -59,7 +59,7 @@ def build_edge_routes(view: View, name: str) -> Built:
             _put_redirect(view, virtual_host, port)
         for rule in host.rules:
             add_rule(virtual_host, scene, rule)
-        scene.provenance.extend(put_host_features(virtual_host, view, host.rules))
+        put_host_features(virtual_host, scene, host.rules)
     refs = tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(scene.clusters))
     origins = (*provenance, *scene.provenance)
     return Built(name, pb.dump(config), refs=refs, provenance=origins, findings=tuple(findings))
