@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from retia.analysis import conflicts, mtls, protocols, reach, references, versions
+from retia.analysis import (
+    conflicts,
+    gateways,
+    mtls,
+    policies,
+    protocols,
+    reach,
+    references,
+    selectors,
+    shares,
+    versions,
+)
 from retia.analysis.status import check as status
 from retia.analysis.world import World
-from retia.model.finding import Finding, Level
+from retia.model.finding import Finding
 from retia.model.ids import DNS_SUFFIX
 from retia.model.mesh import EndpointSet, Service, Workload
 from retia.model.objects import ConfigObject
 
 Check = Callable[[World], Iterator[Finding]]
-_REFUSING: tuple[Check, ...] = ()
-"""Checks that find errors: what can't become right by whatever else is applied or started later."""
 _CHECKS: tuple[Check, ...] = (
     references.check,
     conflicts.check,
     protocols.check,
     reach.check,
     mtls.check,
+    policies.check,
     status.check,
     versions.check,
+    gateways.check,
+    selectors.check,
+    shares.check,
 )
 
 
@@ -44,17 +57,6 @@ def analyze(
     """
     world = World.of(objects, services, endpoints, workloads, suffix, complete=complete)
     found = {each for check in _CHECKS for each in check(world)}
-    return tuple(sorted(found, key=_order))
-
-
-def refusing(
-    objects: Iterable[ConfigObject], services: Iterable[Service], suffix: str = DNS_SUFFIX
-) -> tuple[Finding, ...]:
-    """The errors alone, by those checks that know any: what ``apply`` refuses before it stores anything."""
-    if not _REFUSING:
-        return ()
-    world = World.of(objects, services, suffix=suffix)
-    found = {each for check in _REFUSING for each in check(world) if each.level is Level.ERROR}
     return tuple(sorted(found, key=_order))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from retia.analysis.world import World
 from retia.config.codes import Code, finding
+from retia.config.schema.traffic_policy import TrafficPolicy
 from retia.model.finding import Finding
 from retia.model.mesh import Protocol, Service
 from retia.model.objects import ConfigObject
@@ -20,6 +21,61 @@ def check(world: World) -> Iterator[Finding]:
             yield from _hosts(world, obj)
             yield from _matched_ports(world, obj)
             yield from _destinations(world, obj)
+        if obj.spec.applies_to_mesh:
+            yield from _connections(world, obj)
+    for obj in world.kind("DestinationRule"):
+        yield from _http_policy(world, obj)
+
+
+def _connections(world: World, obj: ConfigObject) -> Iterator[Finding]:
+    """Rules for connections at a port where requests are read one by one: those rules are not asked."""
+    services = [world.services.get(world.host(obj, name)) for name in obj.spec.hosts]
+    for kind in ("tls", "tcp"):
+        for index, rule in enumerate(getattr(obj.spec, kind)):
+            for number, match in enumerate(rule.match):
+                for service in services:
+                    port = service.port(match.port) if service and match.port else None
+                    if service and port and port.protocol.is_http:
+                        message = (
+                            f"is {match.port}, on which {service.host} speaks {port.protocol}; {kind} rules "
+                            "are not asked there"
+                        )
+                        field = f"spec.{kind}[{index}].match[{number}].port"
+                        remedy = "write an http rule, or declare the port as tcp"
+                        yield finding(
+                            Code.PROTOCOL_MISMATCH, message, ref=obj.ref, field=field, remedy=remedy
+                        )
+
+
+def _http_policy(world: World, obj: ConfigObject) -> Iterator[Finding]:
+    """Settings for HTTP of a destination that speaks none."""
+    service = world.services.get(world.host(obj, obj.spec.host))
+    if service is None or not service.ports or not all(p.protocol in _OPAQUE for p in service.ports):
+        return
+    levels = [("spec.trafficPolicy", obj.spec.traffic_policy)]
+    levels += [
+        (f"spec.subsets[{i}].trafficPolicy", subset.traffic_policy)
+        for i, subset in enumerate(obj.spec.subsets)
+    ]
+    for field, policy in levels:
+        for name in _http_fields(policy) if policy is not None else ():
+            message = f"is for HTTP, which {service.host} speaks on no port; it has no effect"
+            yield finding(
+                Code.PROTOCOL_MISMATCH, message, ref=obj.ref, field=f"{field}.{name}", remedy=_REMEDY
+            )
+
+
+def _http_fields(policy: TrafficPolicy) -> Iterator[str]:
+    if policy.connection_pool is not None and policy.connection_pool.http is not None:
+        yield "connectionPool.http"
+    hashed = policy.load_balancer.consistent_hash if policy.load_balancer is not None else None
+    if hashed is not None:
+        if hashed.http_header_name:
+            yield "loadBalancer.consistentHash.httpHeaderName"
+        if hashed.http_cookie is not None:
+            yield "loadBalancer.consistentHash.httpCookie"
+        if hashed.http_query_parameter_name:
+            yield "loadBalancer.consistentHash.httpQueryParameterName"
 
 
 def _hosts(world: World, obj: ConfigObject) -> Iterator[Finding]:

@@ -9,17 +9,31 @@ from retia.config.codes import Code, finding
 from retia.config.schema.http_action import Destination
 from retia.config.schema.virtual_service import VirtualService
 from retia.model.finding import Finding
-from retia.model.ids import Host
+from retia.model.ids import Host, Namespace
 from retia.model.mesh import labels_match
-from retia.model.objects import ConfigObject
+from retia.model.objects import ConfigObject, ObjectRef
 
 
 def check(world: World) -> Iterator[Finding]:
+    known = {obj.ref for obj in world.kind("VirtualService")}
     for obj in world.kind("VirtualService"):
         for field, destination in destinations(obj.spec):
             yield from _destination(world, obj, f"spec.{field}", destination)
+        yield from _delegates(known, obj)
     for obj in world.kind("DestinationRule"):
         yield from _rule(world, obj)
+
+
+def _delegates(known: set[ObjectRef], obj: ConfigObject) -> Iterator[Finding]:
+    """Rules that another object is to have, which does not exist."""
+    for index, rule in enumerate(obj.spec.http):
+        if rule.delegate is None:
+            continue
+        namespace = Namespace(rule.delegate.namespace or obj.ref.namespace)
+        wanted = ObjectRef("VirtualService", namespace, rule.delegate.name)
+        if wanted not in known:
+            message = f"is {namespace}/{wanted.name}, but there is no such VirtualService; requests get 404"
+            yield finding(Code.UNKNOWN_OBJECT, message, ref=obj.ref, field=f"spec.http[{index}].delegate")
 
 
 def destinations(spec: VirtualService) -> Iterator[tuple[str, Destination]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from retia.analysis.analyze import analyze, refusing
+from retia.analysis.analyze import analyze
 from retia.analysis.files import placed
 from retia.config.parse import Parsed
+from retia.control import delivery
 from retia.control.core import Core
-from retia.model.finding import Finding
-from retia.model.mesh import EndpointSet, MeshSettings, Service, Workload
+from retia.control.trial import tried
+from retia.model.finding import Finding, Level
+from retia.model.mesh import EndpointSet, MeshSettings, Workload
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.policy.facts import FactBase
 
@@ -43,15 +45,27 @@ class Analysing:
         objects = self._with(parsed, removed)
         workloads = list(self._core.pipeline.facts.workloads.values())
         found = await asyncio.to_thread(_as_if, objects, workloads, self._settings)
-        return placed(found, parsed.documents)
+        built = await asyncio.to_thread(tried, self._core.pipeline.engine.snapshot, parsed.objects)
+        return placed([*found, *unsaid(built, found)], parsed.documents)
 
     async def refusing(self, parsed: Parsed) -> tuple[Finding, ...]:
         """The errors for which applying the objects is refused."""
-        objects = self._with(parsed, ())
-        services = list(self._core.pipeline.facts.services.values())
-        found = await asyncio.to_thread(_refusing, objects, services, self._settings.dns_suffix)
-        mine = {obj.ref for obj in parsed.objects}
-        return placed([f for f in found if f.ref in mine], parsed.documents)
+        snapshot = self._core.pipeline.engine.snapshot
+        found = await asyncio.to_thread(tried, snapshot, parsed.objects)
+        return placed([f for f in found if f.level is Level.ERROR], parsed.documents)
+
+    async def of_proxies(self) -> tuple[Finding, ...]:
+        """What building the resources that proxies have has to say."""
+        found: dict[Finding, None] = {}
+        looked = 0
+        for _, state in list(self._core.registry.all_proxies()):
+            for name in delivery.names_of(self._core, state):
+                resource = self._core.pipeline.engine.resource(state.proxy, name)
+                found.update((each, None) for each in resource.findings)
+                looked += 1
+                if looked % delivery.STEP == 0:
+                    await asyncio.sleep(0)
+        return tuple(sorted(found, key=str))
 
     def _with(self, parsed: Parsed, removed: Collection[ObjectRef]) -> list[ConfigObject]:
         objects = {**self._core.pipeline.facts.objects, **{obj.ref: obj for obj in parsed.objects}}
@@ -61,6 +75,13 @@ class Analysing:
     def _settings(self) -> MeshSettings:
         found: MeshSettings | None = self._core.pipeline.engine.snapshot.get(("mesh",))
         return found or MeshSettings(trust_domain=self._core.trust_domain)
+
+
+def unsaid(more: Iterable[Finding], said: Iterable[Finding]) -> list[Finding]:
+    """Those of ``more`` that say of an object what nobody has said yet: analysis words some faults too that
+    building meets."""
+    known = {(each.code, each.ref) for each in said}
+    return [each for each in more if (each.code, each.ref) not in known]
 
 
 def _as_if(
@@ -73,7 +94,3 @@ def _as_if(
     services = list(facts.services.values())
     endpoints = [EndpointSet(s.host, facts.endpoints(s.host)) for s in services]
     return analyze(objects, services, endpoints, workloads, settings.dns_suffix)
-
-
-def _refusing(objects: list[ConfigObject], services: list[Service], suffix: str) -> tuple[Finding, ...]:
-    return refusing(objects, services, suffix)

@@ -22,7 +22,7 @@ from retia.authority.tokens import Tokens
 from retia.config.kinds import KINDS
 from retia.config.parse import namespace_of
 from retia.control import delivery, mesh_settings, rendering
-from retia.control.analysing import Analysing
+from retia.control.analysing import Analysing, unsaid
 from retia.control.configuration import Configuration
 from retia.control.core import Core
 from retia.control.editing import Editing, reading
@@ -240,11 +240,12 @@ class ControlBackend:
 
     async def _findings(self) -> list[Finding]:
         """All that is wrong with the configuration as it is."""
-        return [
+        found = [
             *self._configuration.findings(),
             *await self._analysing.now(),
             *self._core.patches.findings(),
         ]
+        return [*found, *unsaid(await self._analysing.of_proxies(), found)]
 
     async def status(self) -> schema.StatusInfo:
         core, registry = self._core, self._core.registry
