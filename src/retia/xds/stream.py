@@ -75,7 +75,7 @@ _WILDCARD_TYPES = (TypeUrl.CLUSTER, TypeUrl.LISTENER, TypeUrl.VIRTUAL_HOST)
 """Types for which a first request without names means everything."""
 
 _PASSES = 4
-"""How deep references go: a virtual host, its cluster, the listener that this leads to, the clusters there."""
+"""How deep references go: a virtual host, its cluster, the listener behind that, the clusters there."""
 
 _REFERRERS = (TypeUrl.LISTENER, TypeUrl.ROUTE, TypeUrl.VIRTUAL_HOST)
 _ORDER = tuple(TypeUrl)
@@ -457,6 +457,8 @@ class Stream:
         if not force and (sub.sent.get(key) == REMOVED or (key not in sub.sent and not due)):
             return True
         if sub.type is TypeUrl.CLUSTER and not force and sub.holds(key) and self._referrers_busy():
+            # Those that are merely to be looked at may turn out unchanged, and then nobody asks again.
+            self._queued_cluster = True
             return False
         if key in batch.resources:
             return False

@@ -412,6 +412,54 @@ class TestOrder:
         assert said(talk.tell(Name(CDS, "a"), Name(VHDS, "80/a"))) == ["CDS b", "VHDS 80/a"]
         assert said(talk.settle()) == ["CDS -a"]
 
+    def test_a_cluster_goes_at_once_where_its_referrers_turn_out_unchanged(
+        self, world: DictWorld, talk: Talk
+    ) -> None:
+        world.cluster("a")
+        world.put(VHDS, "80/b")
+        talk.ask(CDS)
+        talk.ask(CDS, "a")
+        talk.ask(VHDS, "80/b")
+        talk.settle()
+        world.drop(CDS, "a")
+        assert said(talk.tell(Name(CDS, "a"), Name(VHDS, "80/b"))) == ["CDS -a"]
+
+    def test_an_internal_listener_goes_between_its_cluster_and_its_destinations(
+        self, world: DictWorld, talk: Talk
+    ) -> None:
+        world.cluster("v1")
+        world.cluster("v2")
+        world.put(LDS, "inner", refs=[Name(CDS, "v1"), Name(CDS, "v2")])
+        world.put(CDS, "dialled", refs=[Name(LDS, "inner")])
+        talk.ask(LDS)
+        talk.ask(CDS)
+        talk.settle()
+        assert said(talk.ask(CDS, "dialled")) == ["CDS v1 v2", "LDS inner", "CDS dialled"]
+
+    def test_a_host_waits_for_the_whole_way_behind_it(self, world: DictWorld, talk: Talk) -> None:
+        world.cluster("v1")
+        world.put(LDS, "inner", refs=[Name(CDS, "v1")])
+        world.put(CDS, "dialled", refs=[Name(LDS, "inner")])
+        world.put(VHDS, "80/a", refs=[Name(CDS, "dialled")])
+        talk.ask(LDS)
+        talk.ask(CDS)
+        talk.settle()
+        assert said(talk.ask(VHDS, "80/a")) == ["CDS v1", "LDS inner", "CDS dialled", "VHDS 80/a"]
+
+    def test_a_cluster_does_not_wait_for_a_listener_that_was_refused(
+        self, world: DictWorld, talk: Talk
+    ) -> None:
+        world.put(LDS, "inner")
+        world.put(CDS, "dialled", refs=[Name(LDS, "inner")])
+        talk.ask(LDS)
+        talk.ask(CDS)
+        talk.settle()
+        first, second = talk.ask(CDS, "dialled")
+        assert said([first, second]) == ["LDS inner", "CDS dialled"]
+        talk.nack(first)
+        world.put(CDS, "dialled", "2", refs=[Name(LDS, "inner")])
+        assert said(talk.tell(Name(CDS, "dialled"))) == ["CDS dialled"]
+
 
 class TestReconnect:
     def test_nothing_is_sent_again_that_is_held(self, world: DictWorld, talk: Talk) -> None:
