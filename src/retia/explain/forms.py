@@ -174,6 +174,8 @@ class Destination:
     cluster: str
     share: float
     exists: bool = True
+    missing_status: int = 503
+    """What calls get where the cluster doesn't exist."""
     kind: str = ""
     """``EDS``, ``STATIC``, ``STRICT_DNS``, ``LOGICAL_DNS``, ``ORIGINAL_DST`` or the name of an extension."""
     balancing: str = ""

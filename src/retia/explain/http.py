@@ -23,15 +23,15 @@ from retia.explain.forms import (
     Unknown,
     VirtualHost,
 )
-from retia.explain.match import CannotSayError, best_domain, regex_replace, why_not
+from retia.explain.match import CannotSayError, best_domain, regex_replace, text_matches, why_not
 from retia.explain.resources import Lookup, seconds, share, type_of, unpack, words
 from retia.model.resource import Name, TypeUrl
 
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 ON_DEMAND = "envoy.extensions.filters.http.on_demand.v3.OnDemand"
 _FAULT = "envoy.extensions.filters.http.fault.v3.HTTPFault"
-_CORS = "envoy.extensions.filters.http.cors.v3.Cors"
-_SILENT = frozenset({ROUTER, ON_DEMAND})
+_GRPC_STATS = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
+_SILENT = frozenset({ROUTER, ON_DEMAND, _GRPC_STATS})
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ROUTE_TIMEOUT_S = 15.0
@@ -168,7 +168,7 @@ class _Routing:
         effects, fault, odd = self._effects(route)
         steps = (*steps, *effects, *odd)
         found = Path(steps, fault=fault)
-        preflight = self._preflight(effects)
+        preflight = self._preflight(route, effects)
         if preflight is not None:
             return replace(found, answer=preflight)
         if fault is not None and fault.abort_share >= 1 and fault.status is not None:
@@ -199,9 +199,10 @@ class _Routing:
             cluster = find_cluster(self.lookup, name, part, self.call)
             steps += cluster.unknown
             destinations.append(self._sent(route, weighted, cluster.destination))
+        status = {0: 503, 1: 404, 2: 500}[action.cluster_not_found_response_code]
+        destinations = [d if d.exists else replace(d, missing_status=status) for d in destinations]
         missing = [d.cluster for d in destinations if not d.exists]
         if destinations and len(missing) == len(destinations):
-            status = {0: 503, 1: 404, 2: 500}[action.cluster_not_found_response_code]
             text = f"there is no cluster {', '.join(missing)}"
             return replace(found, steps=tuple(steps), answer=Answer(status, text))
         if not any(d.endpoints for d in destinations):
@@ -426,15 +427,38 @@ class _Routing:
             )
         return found
 
-    def _preflight(self, effects: list[Effect]) -> Answer | None:
+    def _preflight(self, route: Any, effects: list[Effect]) -> Answer | None:
         """A CORS preflight that the policy allows is answered by the proxy."""
         headers = self.request.lookup
         if self.request.method != "OPTIONS" or "origin" not in headers:
             return None
         if "access-control-request-method" not in headers:
             return None
-        if any(e.name.endswith("cors") and e.origin != "chain" for e in effects):
-            return Answer(200, "the CORS policy answers preflight requests of the origins that it allows")
+        policy = self._cors(route, effects)
+        if policy is None or not any(
+            text_matches(m, headers["origin"]) for m in policy.allow_origin_string_match
+        ):
+            return None
+        pairs = [("access-control-allow-origin", headers["origin"])]
+        for name, value in (
+            ("allow-methods", policy.allow_methods),
+            ("allow-headers", policy.allow_headers),
+            ("max-age", policy.max_age),
+        ):
+            if value:
+                pairs.append((f"access-control-{name}", value))
+        if policy.allow_credentials.value:
+            pairs.append(("access-control-allow-credentials", "true"))
+        return Answer(200, "the CORS policy answers this preflight request", headers=tuple(pairs))
+
+    def _cors(self, route: Any, effects: list[Effect]) -> Any:
+        """The CORS policy that holds for a route, if any."""
+        for effect in effects:
+            for level in (route, self.host, self.config):
+                if effect.name in level.typed_per_filter_config:
+                    message = unpack(level.typed_per_filter_config[effect.name])
+                    if hasattr(message, "allow_origin_string_match"):
+                        return message
         return None
 
 
