@@ -418,9 +418,7 @@ class FactBase:
         edge = annotation.GATEWAY in said
         return Endpoint(
             service_port=port.number,
-            address=workload.gateway_address
-            if edge and workload.gateway_address
-            else workload.published_address,
+            address=_edge_address(workload, said) if edge else workload.published_address,
             port=mine.app_port if edge else INBOUND_PORT,
             wire=Wire.PLAIN if edge else Wire.MTLS,
             app_port=mine.number,
@@ -487,6 +485,15 @@ class FactBase:
             if not live:
                 del self._addresses[address]
             self._put_index("address", address, live)
+
+
+def _edge_address(workload: Workload, said: Mapping[str, str]) -> str:
+    """Where a gateway is called from inside the mesh: one that listens everywhere at an address of its own,
+    or, where its host has callers elsewhere, at the host's."""
+    bind = said.get(annotation.GATEWAY_BIND, "")
+    if bind not in ("", "0.0.0.0", "::"):
+        return bind
+    return workload.gateway_address or workload.published_address
 
 
 def _endpoint_order(endpoint: Endpoint) -> tuple[int, str, int, str]:
