@@ -30,12 +30,13 @@ from retia.xds.messages import Request
 from retia.xds.server import Channel, XdsService
 from retia.xds.stream import LISTED, Event, Nacked
 from retia.xds.wire import absent, encode
+from tests.support.waiting import until
 
 ORIGINAL_DST = "envoy.filters.listener.original_dst"
 PROXY_PROTOCOL = "envoy.filters.listener.proxy_protocol"
 MAX_NAMES = 400
 """Names that an Envoy has asked for, after which it is started afresh: each is looked at in every case."""
-CONVERGE_S = 10.0
+CONVERGE_S = 6.0
 
 
 class Teller:
@@ -146,11 +147,28 @@ class Running:
         self.teller.tell(snapshot, proxy, secrets)
         if self.process is None:
             await self.start()
-        async with asyncio.timeout(CONVERGE_S):
-            while not (self.teller.settled and await self._warm()):
-                assert self.process is not None
-                assert self.process.returncode is None, self.log()
-                await asyncio.sleep(0.005)
+        try:
+            await until(self._converged, CONVERGE_S, pause_s=0.005)
+        except TimeoutError as error:
+            raise AssertionError(await self._stuck()) from error
+
+    async def _converged(self) -> bool:
+        assert self.process is not None
+        assert self.process.returncode is None, self.log()
+        return self.teller.settled and await self._warm()
+
+    async def _stuck(self) -> str:
+        """What Envoy waits for. It is started afresh for the next case."""
+        parts = [f"the proxy {self.name} did not take its configuration within {CONVERGE_S:g} s"]
+        channel = self.teller.channel
+        for type_url, sub in channel.stream._subs.items() if channel is not None else ():
+            flying = [r.response.names for r in sub.in_flight.values()]
+            if flying or sub.dirty:
+                parts.append(f"{type_url.short}: in flight {flying}, to send {sorted(sub.dirty)}")
+        parts.append(await self.admin("/stats?filter=warming|server.state"))
+        parts.append(self.log())
+        await self.stop()
+        return "\n".join(parts)
 
     async def start(self) -> None:
         for path in (self.folder / "xds.sock", self.folder / "admin.sock"):
