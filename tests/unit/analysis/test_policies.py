@@ -52,7 +52,7 @@ def test_nothing_is_wrong_with_a_policy_for_a_service_of_http() -> None:
         (REVIEWS, ["RT0301 spec.targetRefs[0].name"]),
         ("targetRefs: [{kind: HTTPRoute, name: shop}]", ["RT0319 spec.targetRefs[0].name"]),
         ("targetRefs: [{kind: Gateway, name: shop}]", ["RT0319 spec.targetRefs[0].name"]),
-        ("selector: {matchLabels: {app: db}}", ["RT0308 spec.selector"]),
+        ("selector: {matchLabels: {app: db}}", ["RT0308 spec.selector.matchLabels"]),
         ("selector: {matchLabels: {app: web}}", []),
     ],
 )
@@ -72,7 +72,9 @@ def test_a_port_that_the_service_has_not() -> None:
 
 
 def test_a_rule_that_the_route_has_not() -> None:
-    route = read("VirtualService", "hosts: [reviews]\nhttp: [{name: a, route: [{destination: {host: reviews}}]}]")
+    route = read(
+        "VirtualService", "hosts: [reviews]\nhttp: [{name: a, route: [{destination: {host: reviews}}]}]"
+    )
     spec = "targetRefs: [{kind: VirtualService, name: it, sectionName: %s}]"
     services = (service("reviews", HTTP),)
     assert codes(limit(spec % "a", "p"), route, services=services) == []
