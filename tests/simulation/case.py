@@ -133,6 +133,8 @@ class Case:
     outside: tuple[Outside, ...] = ()
     gateways: tuple[GatewayProxy, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    rollouts: Mapping[str, int] = field(default_factory=dict)
+    """By the name of a Rollout: its canary's share of requests now, in percent."""
     findings: tuple[str, ...] | None = None
     """Codes that applying gives, no more and no fewer; ``None``: no errors."""
     only: tuple[str, ...] = HARNESSES
@@ -179,7 +181,7 @@ def read(path: Path) -> Iterator[Case]:
 
 
 def _case(raw: Mapping[str, Any], where: str) -> Case:
-    _known(raw, "name config covers mesh outside gateways settings calls findings only reason", "a case")
+    _known(raw, "name config covers mesh outside gateways settings rollouts calls findings only reason", "a case")
     config = raw.get("config") or ""
     if isinstance(config, list):
         config = yaml.safe_dump_all(config)
@@ -193,6 +195,7 @@ def _case(raw: Mapping[str, Any], where: str) -> Case:
         outside=tuple(_outside(name, value) for name, value in (raw.get("outside") or {}).items()),
         gateways=tuple(_build(GatewayProxy, v or {}, name=n) for n, v in (raw.get("gateways") or {}).items()),
         settings=raw.get("settings") or {},
+        rollouts=raw.get("rollouts") or {},
         calls=tuple(_call(call, number) for number, call in enumerate(raw.get("calls") or (), 1)),
         findings=None if codes is None else tuple(codes),
         **_only(raw),

@@ -21,7 +21,7 @@ from retia.model.mesh import (
     WorkloadPort,
     labels_of,
 )
-from retia.model.objects import ConfigObject
+from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import Snapshot
 from retia.policy.facts import FactBase
 from tests.simulation.case import Case, GatewayProxy, Member
@@ -72,6 +72,8 @@ class Simulated:
         base = FactBase(self.settings)
         base.put_workloads(self.workloads.values())
         base.put_objects(self.objects)
+        for name, weight in case.rollouts.items():
+            base.put_rollout(ObjectRef("Rollout", Namespace("default"), name), weight)
         base.put_vips({host: f"240.240.0.{n}" for n, host in enumerate(base.hosts_without_vip(), 1)})
         self.snapshot: Snapshot = Snapshot().with_changes(base.take_changes())[0]
 

@@ -26,6 +26,9 @@ from tests.simulation.outcome import Outcome, Seen
 from tests.support.world import Mesh
 
 EXPLICIT_PORT = 15009
+_GRPC_OF = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+"""gRPC's status for the HTTP status of an answer that Envoy makes itself."""
+_GRPC_UNKNOWN = 2
 _RETRIABLE = {"5xx": range(500, 600), "gateway-error": (502, 503, 504), "retriable-4xx": (409,)}
 
 
@@ -46,15 +49,11 @@ class _Prediction:
     def outcome(self) -> Outcome:
         path = explain(_lookup(self.mesh), self.call)
         found = Outcome(path=path, labels=self.world.label_of)
-        self._add(found, path, 1.0)
+        self._add(found, path, 1.0 - sum(share for share, _ in path.alternatives))
         for share, other in path.alternatives:
             self._add(found, other, share)
             for status in (other.answer and [other.answer.status]) or []:
                 found.statuses[status] = found.statuses.get(status, 0.0) + share
-        rest = 1.0 - sum(s for s, _ in path.alternatives)
-        if path.alternatives:
-            for label in list(found.shares):
-                found.shares[label] *= rest if label in found.seen else 1.0
         self._settle(found, path)
         return found
 
@@ -174,7 +173,8 @@ class _Prediction:
 
     def _add_destination(self, found: Outcome, destination: Destination, share: float) -> None:
         if not destination.exists:
-            found.statuses[503] = found.statuses.get(503, 0.0) + share * destination.share
+            status = destination.missing_status
+            found.statuses[status] = found.statuses.get(status, 0.0) + share * destination.share
             return
         for endpoint, part in spread(destination):
             label = self._label(endpoint, destination)
@@ -222,15 +222,17 @@ class _Prediction:
             found.body = path.answer.body
             if path.answer.location:
                 found.response_headers["location"] = path.answer.location
+            elif self._is_grpc():
+                found.grpc_status, found.status = _GRPC_OF.get(found.status, _GRPC_UNKNOWN), 200
         elif self.spec.method and not found.refused:
             self._answer(found, path)
         elif found.refused and path.destinations and self.spec.method and not path.refused:
             # A peer that closes the connection is an answer of the caller's proxy.
             found.status, found.refused = 503, ""
             found.shares.clear()
-        missing = found.statuses.pop(503, 0.0)
-        if missing:
-            found.statuses = {503: missing, found.status: 1 - missing}
+        if found.statuses:
+            rest = 1 - sum(found.statuses.values())
+            found.statuses[found.status] = found.statuses.get(found.status, 0.0) + rest
         fault = path.fault
         if fault is not None and 0 < fault.abort_share < 1 and fault.status is not None:
             found.statuses = {fault.status: fault.abort_share, found.status: 1 - fault.abort_share}
@@ -259,8 +261,11 @@ class _Prediction:
             found.response_headers.clear()
         found.status = status
         found.attempts = attempts
-        if self.spec.headers and dict(self.spec.headers).get("content-type") == "application/grpc":
+        if self._is_grpc():
             found.grpc_status = 0
+
+    def _is_grpc(self) -> bool:
+        return dict(self.spec.headers).get("content-type") == "application/grpc"
 
     def _mirror(self, found: Outcome, cluster: str, share: float) -> None:
         from retia.explain.clusters import find_cluster

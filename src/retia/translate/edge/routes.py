@@ -16,6 +16,7 @@ from envoy.config.route.v3 import route_pb2
 from retia.model.finding import Finding
 from retia.model.resource import Built, Name, Provenance, TypeUrl
 from retia.model.snapshot import View
+from retia.policy.arrange import arrange
 from retia.policy.edge import edge_hosts, edge_servers
 from retia.policy.edge.forms import EdgeProtocol, EdgeServer
 from retia.policy.routing.forms import HttpRule, Target
@@ -57,7 +58,9 @@ def build_edge_routes(view: View, name: str) -> Built:
         host = hosts[domain]
         if host.redirect:
             _put_redirect(view, virtual_host, port)
-        for rule in host.rules:
+        rules, arranged_by = arrange(view, tuple(host.rules), gateway=True)
+        scene.provenance.extend(arranged_by)
+        for rule in rules:
             add_rule(virtual_host, scene, rule)
         put_host_features(virtual_host, scene, host.rules)
     refs = tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(scene.clusters))
