@@ -28,6 +28,7 @@ from retia.cli import (
     down,
     explain,
     forward,
+    gateway,
     get,
     history,
     hosts,
@@ -103,6 +104,7 @@ _token = typer.Typer(help="Tokens with which hosts join.", no_args_is_help=True,
 _add(app, "up", up.up, up.EXAMPLES)
 _add(app, "down", down.down, down.EXAMPLES)
 _add(app, "run", run.run, run.EXAMPLES, context_settings={"allow_interspersed_args": False})
+_add(app, "gateway", gateway.gateway, gateway.EXAMPLES)
 _add(app, "apply", apply.apply, apply.EXAMPLES)
 _add(app, "diff", diff.diff, diff.EXAMPLES)
 _add(app, "analyze", analyze.analyze, analyze.EXAMPLES)
