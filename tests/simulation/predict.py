@@ -29,6 +29,8 @@ EXPLICIT_PORT = 15009
 _GRPC_OF = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """gRPC's status for the HTTP status of an answer that Envoy makes itself."""
 _GRPC_UNKNOWN = 2
+_ON_TIMEOUT = {"5xx", "gateway-error", "reset"}
+"""What an attempt that takes too long is tried again for."""
 _RETRIABLE = {"5xx": range(500, 600), "gateway-error": (502, 503, 504), "retriable-4xx": (409,)}
 
 
@@ -258,6 +260,9 @@ class _Prediction:
             limits.append(retry.per_try_timeout_s or 0.0)
         if upstream.delay_s and any(0 < limit < upstream.delay_s for limit in limits):
             status = 504
+            each_s = (retry.per_try_timeout_s or 0.0) if retry is not None else 0.0
+            if retry is not None and 0 < each_s < upstream.delay_s and _ON_TIMEOUT & set(retry.on.split(",")):
+                attempts = 1 + retry.attempts
             found.response_headers.clear()
         found.status = status
         found.attempts = attempts

@@ -108,7 +108,7 @@ def _policies(path: Path) -> list[str]:
 
 def _destination(found: Destination) -> list[str]:
     if not found.exists:
-        return [f"{found.share:.4g} to cluster {found.cluster}: there is none, answer 503"]
+        return [f"{found.share:.4g} to cluster {found.cluster}: there is none, answer {found.missing_status}"]
     request = f", as {found.method} {found.host}{found.path}" if found.method else ""
     lines_ = [f"{found.share:.4g} to cluster {found.cluster} ({found.kind}, {found.balancing}){request}"]
     for name, value in found.limits:
