@@ -11,6 +11,7 @@ from pydantic import Field, Strict
 from retia.config.codes import Code
 from retia.config.schema.base import Model, Problem
 from retia.config.schema.policy_target import PolicyTargets
+from retia.config.schema.request_match import length
 from retia.config.schema.types import Base64, Flag, PositiveDuration, Text, duplicates
 
 BodyBytes = Annotated[int, Strict(), Field(ge=1, le=2**30)]
@@ -26,7 +27,7 @@ class Algorithm(StrEnum):
 class Compression(Model):
     """Compress responses for clients that accept it (``accept-encoding``)."""
 
-    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = (Algorithm.GZIP,)
+    algorithms: Annotated[tuple[Algorithm, ...], length(1, 3)] = (Algorithm.GZIP,)
     """The first that the client accepts best; ties go by this order."""
     min_bytes: ContentLength = 1024
     """Shorter responses are left alone; at least 30."""
@@ -43,7 +44,7 @@ class Transcoding(Model):
 
     descriptor: Base64
     """What ``protoc --include_imports --descriptor_set_out`` writes, in base64."""
-    services: Annotated[tuple[Text, ...], Field(min_length=1)]
+    services: Annotated[tuple[Text, ...], length(1, 64)]
     """Full names, such as ``shop.v1.Orders``; others are passed on as they come."""
     auto_mapping: Flag = False
     """Methods without options get ``POST /<package>.<service>/<method>``."""

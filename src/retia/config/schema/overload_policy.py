@@ -15,7 +15,7 @@ from retia.config.codes import Code
 from retia.config.duration import Duration
 from retia.config.schema.base import Model, Problem
 from retia.config.schema.policy_target import PolicyTargets
-from retia.config.schema.request_match import HeaderMatch, PathMatch
+from retia.config.schema.request_match import HeaderMatch, PathMatch, length
 from retia.config.schema.types import Percentage, PositiveDuration, Text
 
 Positive = Annotated[int, Strict(), Field(ge=1, le=2**32 - 2)]
@@ -100,7 +100,7 @@ class Priority(Model):
     may call its requests critical by a header; limit who may set it at the gateway.
     """
 
-    critical: Annotated[tuple[CriticalMatch, ...], Field(min_length=1, max_length=32)]
+    critical: Annotated[tuple[CriticalMatch, ...], length(1, 32)]
     """A request is critical if one of these holds."""
     max_concurrency: Positive
     """Requests at once of the others, in each instance; more are refused with 503."""

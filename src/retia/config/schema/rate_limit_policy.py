@@ -11,7 +11,7 @@ from pydantic import Field, Strict
 from retia.config.codes import Code
 from retia.config.schema.base import Model, Problem, one_of
 from retia.config.schema.policy_target import PolicyTargets
-from retia.config.schema.request_match import RequestCondition
+from retia.config.schema.request_match import RequestCondition, length
 from retia.config.schema.types import DnsLabel, Flag, PositiveDuration, Text, duplicates
 
 Amount = Annotated[int, Strict(), Field(ge=1, le=2**32 - 2)]
@@ -115,9 +115,7 @@ class RateLimit(Model):
         if self.concurrent_connections is not None and (self.per or self.unit):
             yield Problem(("per" if self.per else "unit",), "must not stand beside concurrentConnections")
         if self.bytes is not None and self.bytes / self.window_s < 1024:
-            yield Problem(
-                ("bytes",), "is less than 1024 a second, Envoy's least", Code.BAD_VALUE
-            )
+            yield Problem(("bytes",), "is less than 1024 a second, Envoy's least", Code.BAD_VALUE)
         if not self.of_requests:
             yield from self._requests_only()
         elif self.scope is Scope.GLOBAL:
@@ -143,7 +141,7 @@ class RateLimit(Model):
 class RateLimitPolicy(PolicyTargets):
     """Limits for services, gateways or single routes. All policies for one place hold together."""
 
-    limits: Annotated[tuple[RateLimit, ...], Field(min_length=1, max_length=64)]
+    limits: Annotated[tuple[RateLimit, ...], length(1, 64)]
     status: LimitedStatus = 429
     """What a refused HTTP request gets; gRPC clients get RESOURCE_EXHAUSTED. Global limits: 429 only."""
     on_unavailable: Unavailable = Unavailable.ALLOW

@@ -5,11 +5,26 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import Any
+
+from pydantic import AfterValidator
 
 from retia.config import re2
 from retia.config.codes import Code
 from retia.config.schema.base import Model, Problem
 from retia.config.schema.types import DnsLabel, MatchedHeader, Network, Text
+
+
+def length(least: int, most: int) -> AfterValidator:
+    """The rule of a list's length. Asked after its items are right, unlike ``Field(min_length=...)``, which
+    counts those only."""
+
+    def validate(items: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not least <= len(items) <= most:
+            raise ValueError(f"must have {least} to {most} items")
+        return items
+
+    return AfterValidator(validate)
 
 
 class PathMatchType(StrEnum):
