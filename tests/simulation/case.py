@@ -181,7 +181,9 @@ def read(path: Path) -> Iterator[Case]:
 
 
 def _case(raw: Mapping[str, Any], where: str) -> Case:
-    _known(raw, "name config covers mesh outside gateways settings rollouts calls findings only reason", "a case")
+    _known(
+        raw, "name config covers mesh outside gateways settings rollouts calls findings only reason", "a case"
+    )
     config = raw.get("config") or ""
     if isinstance(config, list):
         config = yaml.safe_dump_all(config)
