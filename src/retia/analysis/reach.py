@@ -16,7 +16,7 @@ from retia.config.schema.virtual_service import HTTPRoute
 from retia.model.finding import Finding
 
 _EVERYTHING = HTTPMatchRequest()
-_COMPARED = 200
+_COMPARED = 100
 """Earlier matches that each is compared with; what lies beyond is let pass. Arbitrary."""
 _REMEDY = "put the narrower rule first"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from retia.config.codes import Code
-from retia.config.schema.base import FrozenMap, Model, Problem
+from retia.config.schema.base import FrozenMap, Model, Path, Problem
 from retia.config.schema.types import (
     DnsLabel,
     Flag,
@@ -66,7 +66,9 @@ class HTTPMatchRequest(Model):
             yield from (_empty(field, key, "prefix") for key, match in pairs if match.prefix == "")
 
     def _long(self) -> Iterator[Problem]:
-        named = [((field,), getattr(self, field)) for field in ("uri", "scheme", "method", "authority")]
+        named: list[tuple[Path, StringMatch | None]] = [
+            ((field,), getattr(self, field)) for field in ("uri", "scheme", "method", "authority")
+        ]
         for field, pairs in (
             ("headers", self.headers),
             ("withoutHeaders", self.without_headers),

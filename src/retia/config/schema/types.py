@@ -130,6 +130,11 @@ def _regex(text: str) -> str | None:
     return None
 
 
+def shortened(text: str, length: int = 80) -> str:
+    """What of a user's text is shown in a message."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 Regex = Annotated[str, Strict(), _rule(_regex)]
 
 _TCHAR = re.compile(r"[!#$%&'*+\-.^_`|~A-Za-z0-9]+", re.ASCII)
@@ -243,7 +248,7 @@ class StringMatch(Model):
         yield from one_of(self, "exact", "prefix", "regex")
         # A lone * is Istio's old spelling of "present", allowed where headers are matched.
         if self.regex is not None and self.regex != "*" and (broken := _regex(self.regex)):
-            yield Problem(("regex",), f"is {self.regex!r}; it {broken}", Code.BAD_VALUE)
+            yield Problem(("regex",), f"is {shortened(self.regex)!r}; it {broken}", Code.BAD_VALUE)
 
     @property
     def is_present(self) -> bool:

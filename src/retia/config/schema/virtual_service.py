@@ -228,10 +228,13 @@ class VirtualService(Model):
         return any(gateway != MESH_GATEWAY for gateway in self.gateways)
 
     def _size_problems(self) -> Iterator[Problem]:
-        for field in ("http", "tls", "tcp"):
-            count = sum(max(1, len(rule.match)) for rule in getattr(self, field))
+        counts = {"http": sum(max(1, len(rule.match)) for rule in self.http)}
+        counts["tcp"] = sum(max(1, len(rule.match)) for rule in self.tcp)
+        counts["tls"] = sum(len(block.sni_hosts) for rule in self.tls for block in rule.match)
+        for field, count in counts.items():
             if count > MAX_MATCHES:
-                message = f"has {count} matches; at most {MAX_MATCHES} are allowed"
+                what = "server names" if field == "tls" else "matches"
+                message = f"has {count} {what}; at most {MAX_MATCHES} are allowed"
                 yield Problem((field,), message, Code.BAD_VALUE)
 
     def _host_problems(self) -> Iterator[Problem]:
