@@ -74,6 +74,7 @@ check: $(DEV_STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_docs.py
 	$(BIN)/python scripts/check_files.py
+	$(BIN)/python -m tests.simulation.coverage --check
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
@@ -87,6 +88,7 @@ golden: $(DEV_STAMP)
 
 docs: $(DEV_STAMP)
 	$(BIN)/python scripts/make_docs.py
+	$(BIN)/python -m tests.simulation.coverage --write
 	$(BIN)/python scripts/check_docs.py
 
 clean:

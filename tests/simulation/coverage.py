@@ -2,8 +2,8 @@
 
 A field counts where an object of a case has it and applying that object gives no error. A model that several
 fields share (``trafficPolicy`` of a subset) counts once, where the reference shows it; a field that this
-version refuses needs no case. ``python -m tests.simulation.coverage`` prints what has no case and, with
-``--write``, writes the page.
+version refuses needs no case. ``python -m tests.simulation.coverage`` prints what has no case;
+``--write`` writes the page, ``--check`` fails where it is not up to date.
 """
 
 from __future__ import annotations
@@ -172,7 +172,11 @@ def main() -> None:
     text = page(all_cases())
     if "--write" in sys.argv:
         PAGE.write_text(text)
-        print(f"{PAGE}: written")
+        print(f"docs/reference/{PAGE.name}: written")
+        return
+    if "--check" in sys.argv:
+        if not PAGE.exists() or PAGE.read_text() != text:
+            sys.exit(f"docs/reference/{PAGE.name} is not what the cases say now; run: make docs")
         return
     for each in measure(all_cases()):
         if each.missing:
