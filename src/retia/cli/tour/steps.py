@@ -21,6 +21,7 @@ DOMAIN = "default.svc.cluster.local"
 REVIEWS = "http://reviews:9080/reviews/1"
 CHARGE = "http://payments:9080/charge"
 CANARY_CALLS = 400
+ROLLOUT_S = 20
 SIGMAS = 4
 """A true 90/10 split leaves four standard deviations in one walk of 16,000."""
 
@@ -224,6 +225,33 @@ def outlier(tour: Tour) -> str:
     )
 
 
+def rollout(tour: Tour) -> str:
+    tour.use("steps/no-retries")
+    _trouble(tour, every=1)
+    client = tour.stage.client
+    met: Counter[str] = Counter()
+    try:
+        tour.stage.apply(shop.config("steps/rollout"))
+        began = time.monotonic()
+        ended = client.get_rollout("default", "payments")
+        while ended.phase == "progressing" and time.monotonic() - began < ROLLOUT_S:
+            met.update(a.json().get("version", str(a)) for a in tour.visitor.many(CHARGE, 20))
+            ended = client.get_rollout("default", "payments")
+        took_s = time.monotonic() - began
+        expect(met["flaky"] > 0, f"the canary met no call: {dict(met)}")
+        expect(ended.phase == "rolled-back", f"after {took_s:.0f} s the rollout is {ended.phase}: {ended}")
+        back = wait_until(lambda: _only(tour, "steady"), 5, 0.1)
+        expect(back, "the canary still gets calls after it was taken back")
+    finally:
+        _trouble(tour, every=0)
+        client.delete_object("Rollout", "default", "payments")
+    return f"after {took_s:.1f} s, {ended.reason}; 40 calls of 40 went to the steady version again"
+
+
+def _only(tour: Tour, version: str) -> bool:
+    return {a.json().get("version") for a in tour.visitor.many(CHARGE, 40)} == {version}
+
+
 def hidden_port(tour: Tour) -> str:
     instance = tour.stage.workloads("reviews", "v1")[0]
     port = instance.ports[0].app_port
@@ -261,6 +289,7 @@ STEPS = (
     Step("an injected delay is cut by a timeout", delay_and_timeout),
     Step("retries hide a flaky instance", retries),
     Step("an outlier is left out and returns", outlier),
+    Step("a bad canary is taken back by itself", rollout),
     Step("a stranger cannot reach a program's port", hidden_port, "the program's port is open to this host"),
     Step("a stranger gets nothing from a proxy", stranger),
 )
