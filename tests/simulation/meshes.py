@@ -25,6 +25,7 @@ from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import Snapshot
 from retia.policy.facts import FactBase
 from tests.simulation.case import Case, GatewayProxy, Member
+from tests.simulation.keys import keys
 from tests.support.world import Mesh, sidecar
 
 NOWHERE = "240.240.255.254"
@@ -61,7 +62,7 @@ class Simulated:
         """By ``name.namespace/version``."""
         self.labels: dict[str, str] = {}
         """From address (``ip`` of a workload, ``ip:port`` or ``host:port`` of a server outside) to label."""
-        self.objects, self.findings = _objects(net.put(case.config))
+        self.objects, self.findings = _objects(keys().put(net.put(case.config)))
         for member in case.members:
             self._add(member)
         for each in case.outside:

@@ -18,10 +18,10 @@ from retia.model.mesh import Protocol, Proxy
 from retia.xds.stream import Nacked
 from tests.integration.simulation import clients
 from tests.integration.simulation.clients import Entry, Reply
-from tests.integration.simulation.keys import Keys
 from tests.integration.simulation.proxies import Running
 from tests.integration.simulation.upstreams import MESH_PORT, REQUEST_ID, Names, Place, Upstreams
 from tests.simulation.case import CallSpec, Case
+from tests.simulation.keys import keys
 from tests.simulation.meshes import Net, Simulated, dialled, host_port
 from tests.simulation.outcome import Outcome, Seen, complaints
 from tests.support.waiting import until
@@ -48,7 +48,7 @@ class Fleet:
         self.net = Net(f"127.{number}.0", f"127.{number}.6", f"127.{number}.4", outside=f"127.{number}")
         self.client_address = f"127.{number}.1.1"
         self.dns = (f"127.{number}.5.1", 15353)
-        self.keys = Keys(folder)
+        self.keys = keys()
         self.upstreams = Upstreams(self.keys)
         self.names = Names()
         self.client = Running(folder, "c", self.dns)

@@ -19,8 +19,8 @@ import h2.config
 import h2.connection
 import h2.events
 
-from tests.integration.simulation.keys import MESH_ALPN, Keys
 from tests.simulation.case import Upstream
+from tests.simulation.keys import MESH_ALPN, Keys
 from tests.simulation.outcome import Seen
 
 MESH_PORT = 15006

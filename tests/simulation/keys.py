@@ -1,9 +1,19 @@
-"""Certificates of the run: one root, a leaf for each identity, made once."""
+"""Certificates of a run: one root, a leaf for each identity, made once.
+
+Cases name them in their configuration, in double quotes: ``"${cert shop.example}"``,
+``"${key shop.example}"`` and ``"${root}"`` are PEM texts, ``"${cert-file shop.example}"``,
+``"${key-file shop.example}"`` and ``"${root-file}"`` are paths of files.
+"""
 
 from __future__ import annotations
 
+import atexit
+import re
+import shutil
 import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +26,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from retia.model.resource import Built, Resource, TypeUrl
 from retia.xds.wire import encode
 
+_NAMED = re.compile(r"\$\{(cert|key|root)(-file)?(?: ([^}]+))?\}")
 MESH_ALPN = ["retia-h2", "retia-l4"]
 _PEM = serialization.Encoding.PEM
 
@@ -100,3 +111,21 @@ class Keys:
             names = x509.SubjectAlternativeName([name(identity)])
             builder = builder.add_extension(names, critical=not subject)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
+
+    def put(self, text: str) -> str:
+        """The text with the certificates that it names."""
+
+        def one(match: re.Match[str]) -> str:
+            kind, file, name = match.groups()
+            path = self.root if kind == "root" else self.leaf(name)[0 if kind == "cert" else 1]
+            return str(path) if file else path.read_text().replace("\n", "\\n")
+
+        return _NAMED.sub(one, text)
+
+
+@cache
+def keys() -> Keys:
+    """Those of this process."""
+    folder = tempfile.mkdtemp(prefix="retia-keys-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Keys(Path(folder))
