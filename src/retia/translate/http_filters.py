@@ -23,7 +23,7 @@ from retia.policy.indexes import uses
 from retia.policy.overload import gateway_overload, port_overload
 from retia.policy.ratelimit import gateway_limits, port_limits
 from retia.policy.routing.forms import Fault, HttpRule
-from retia.translate import cors, http_policies, overload, pb, rate_limits
+from retia.translate import cors, http_policies, overload, pb, rate_limits, sessions
 from retia.translate.filters import (
     Feature,
     HttpFilter,
@@ -185,6 +185,7 @@ _ON_DEMAND = HttpFilter(Order.ON_DEMAND, ON_DEMAND, _on_demand())
 
 FEATURES: tuple[Feature, ...] = (
     cors.filters,
+    sessions.filters,
     _faults,
     lane_filters,
     rollout_filters,
@@ -199,5 +200,5 @@ PORT_FEATURES: tuple[PortFeature, ...] = (
     http_policies.port_filters,
 )
 """What may put filters into the chains of one port of a workload."""
-ROUTE_FEATURES: tuple[RouteFeature, ...] = (cors.of_route, _fault_of, lane_route)
+ROUTE_FEATURES: tuple[RouteFeature, ...] = (cors.of_route, sessions.of_route, _fault_of, lane_route)
 """What may configure them on routes."""

@@ -124,7 +124,10 @@ def _put_validation(common: Any, tls: Tls, names: Iterable[str]) -> None:
         pb.from_ads(authority.sds_config)
     else:
         validation = common.validation_context
-        validation.trusted_ca.filename = tls.ca_file or SYSTEM_CA_FILE
+        if tls.ca_pem:
+            validation.trusted_ca.inline_bytes = tls.ca_pem
+        else:
+            validation.trusted_ca.filename = tls.ca_file or SYSTEM_CA_FILE
         if tls.crl_file:
             validation.crl.filename = tls.crl_file
     for name in names:

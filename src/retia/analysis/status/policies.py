@@ -46,8 +46,10 @@ def of_backend_tls(view: View, obj: ConfigObject, generation: int, _serving: Ser
 def refusal(view: View, obj: ConfigObject, index: int, *, usable: bool) -> Reason | None:
     """Why the policy doesn't hold for one of its targets."""
     ref = obj.spec.target_refs[index]
-    if ref.kind != "Service" or ref.group not in ("", "core"):
+    if ref.kind not in backend_tls.TARGETS:
         return Reason("TargetNotFound", f"{ref.kind} {ref.name} is no Service")
+    if ref.kind == "ServiceEntry":
+        return None
     known = service(view, service_host(ref.name, obj.ref.namespace, mesh(view).dns_suffix))
     if known is None:
         return Reason("TargetNotFound", f"Service {obj.ref.namespace}/{ref.name} doesn't exist")

@@ -16,6 +16,9 @@ from retia.policy.gateway_api.listeners import Reason, authority
 from retia.policy.indexes import objects
 from retia.policy.registry import service
 
+TARGETS = ("Service", "ServiceEntry")
+"""What a policy may be for; the latter as in Istio."""
+
 
 @dataclass(frozen=True, slots=True)
 class BackendTls:
@@ -52,7 +55,7 @@ def choose(policies: tuple[ConfigObject, ...], name: str, section: str) -> Confi
     for wanted in (section or None, None):
         for policy in policies:
             for ref in policy.spec.target_refs:
-                if ref.kind == "Service" and ref.name == name and ref.section_name == wanted:
+                if ref.kind in TARGETS and ref.name == name and ref.section_name == wanted:
                     return policy
     return None
 

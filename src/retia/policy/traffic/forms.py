@@ -115,6 +115,8 @@ class Tls:
     names: tuple[str, ...] = ()
     skip_verify: bool = False
     crl_file: str = ""
+    ca_pem: bytes = b""
+    """The authorities themselves, in PEM, in place of a file."""
     credential: str = ""
     """The name of a Secret that holds key, certificate and authority, in place of files."""
     selected: bool = False

@@ -29,12 +29,16 @@ from retia.policy.traffic.forms import (
     HashKind,
     HashOn,
     RetryBudget,
+    Tls,
+    TlsMode,
     TrafficPolicy,
 )
 from retia.policy.traffic.read import Groups, read_groups
 from retia.policy.visibility import visible
 
 _DEFAULT = TrafficPolicy()
+NOBODY = "spiffe://invalid/nobody"
+"""The name of no certificate: where no authority can be used, nobody is trusted."""
 _BY_CLIENT = Balancing(Algorithm.RING_HASH, HashOn(HashKind.SOURCE_IP))
 
 
@@ -45,7 +49,8 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         return _implicit(view, host, port, subset)
     rules = _rules(view, host)
     if not rules:
-        return None if subset else _with_budget(view, host, _sticky(view, host, _DEFAULT))
+        whole = _sticky(view, host, _DEFAULT)
+        return None if subset else _with_tls(view, host, port, _with_budget(view, host, whole))
     found = _find_subset(rules, subset) if subset else None
     if subset and found is None:
         return None
@@ -63,13 +68,29 @@ def traffic_policy(view: View, key: tuple[str, int, str]) -> TrafficPolicy | Non
         if chosen.traffic_policy is not None:
             groups = _at_port(groups, rule, chosen.traffic_policy, port, f"{where}.trafficPolicy")
     policy = groups.finish(labels)
-    return _with_budget(view, host, policy if groups.balancing else _sticky(view, host, policy))
+    policy = policy if groups.balancing else _sticky(view, host, policy)
+    return _with_tls(view, host, port, _with_budget(view, host, policy))
 
 
 def _sticky(view: View, host: str, policy: TrafficPolicy) -> TrafficPolicy:
     """The balancing of a Service that wants a client to stay at one endpoint, where no rule has any."""
     known = service(view, host)
     return replace(policy, balancing=_BY_CLIENT) if known is not None and known.sticky else policy
+
+
+def _with_tls(view: View, host: str, port: int, policy: TrafficPolicy) -> TrafficPolicy:
+    """The TLS of a BackendTLSPolicy, where the DestinationRule says nothing about TLS."""
+    # Imported here: it reads into the forms of this package.
+    from retia.policy.gateway_api.backend_tls import backend_tls
+
+    wanted = backend_tls(view, (host, port)) if policy.tls is None else None
+    if wanted is None:
+        return policy
+    names = (*wanted.dns_names, *wanted.uris)
+    if not wanted.authorities and not wanted.system:
+        names = (NOBODY,)
+    tls = Tls(TlsMode.SIMPLE, sni=wanted.sni, ca_pem=wanted.authorities, names=names)
+    return replace(policy, tls=tls, provenance=(*policy.provenance, *wanted.provenance))
 
 
 def _with_budget(view: View, host: str, policy: TrafficPolicy) -> TrafficPolicy:
