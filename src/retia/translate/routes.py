@@ -55,6 +55,8 @@ from retia.translate.sources import service_provenance
 
 VHDS_TIMEOUT_S = 0.2
 """Second net for a listener that waits for its first answer; the first is the virtual host ``<rc>/_``."""
+MAX_VIRTUAL_HOST_BYTES = 2 * 1024 * 1024
+"""Half of what a gRPC message holds; 5,000 ordinary rules are 1.8 MB."""
 MAX_BODY_BYTES = 1024 * 1024
 """The longest direct response, as Istio's; Envoy's default is 4 KiB."""
 
@@ -219,6 +221,7 @@ class _Builder:
         self.connect = connect
         self.host = host
         self.scene = Scene(view, self._cluster_of)
+        self.too_large: tuple[Finding, ...] = ()
         self.rules: HttpRules | None = view.query(http_rules, (destination.host, destination.port))
 
     def build(self, name: str, domains: Iterable[str]) -> Any:
@@ -231,12 +234,36 @@ class _Builder:
         for rule in rules:
             add_rule(virtual_host, self.scene, rule, default_host=self.host)
         put_host_features(virtual_host, self.scene, rules)
+        if virtual_host.ByteSize() > MAX_VIRTUAL_HOST_BYTES:
+            self._refuse(virtual_host)
         return virtual_host
+
+    def _refuse(self, virtual_host: Any) -> None:
+        """Rules that no response could carry: requests get 500, and nobody else is held up."""
+        size = virtual_host.ByteSize()
+        del virtual_host.routes[:]
+        virtual_host.typed_per_filter_config.clear()
+        route = virtual_host.routes.add()
+        route.name = "too-large"
+        route.match.prefix = "/"
+        route.direct_response.status = 500
+        refs = tuple(dict.fromkeys(p.ref for p in self.rules.provenance)) if self.rules is not None else ()
+        self.too_large = tuple(
+            finding(
+                Code.LIMIT,
+                f"the rules for {self.destination.host} take {size} bytes at a proxy, which takes at most "
+                f"{MAX_VIRTUAL_HOST_BYTES}; all requests to it get 500",
+                ref=ref,
+                field="spec.http",
+                remedy="use fewer and shorter matches and bodies",
+            )
+            for ref in refs
+        )
 
     def built(self, name: str, message: Any, aliases: tuple[str, ...]) -> Built:
         known = service(self.view, self.destination.host)
         provenance: tuple[Provenance, ...] = service_provenance(known) if known is not None else ()
-        findings = self._ambiguous()
+        findings = (*self._ambiguous(), *self.too_large)
         if self.rules is not None:
             provenance += self.rules.provenance
             findings += self.rules.findings

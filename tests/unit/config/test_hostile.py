@@ -11,6 +11,7 @@ import yaml
 
 from retia.analysis.analyze import analyze
 from retia.model.finding import Level
+from retia.model.resource import TypeUrl
 from tests.support.documents import parse_text
 from tests.support.world import World, fqdn
 
@@ -127,3 +128,21 @@ def test_delegates_that_go_round_in_circles_end() -> None:
     mesh = world.client("b")
     built = mesh.virtual_host(f"9080/{fqdn('a')}:9080")
     assert [route.name for route in built.routes] == ["default"]
+
+
+def test_rules_that_no_response_could_carry_cost_their_host_alone() -> None:
+    body = "x" * 500_000
+    rules = ", ".join(
+        f"{{match: [{{uri: {{exact: /{n}}}}}], directResponse: {{status: 200, body: {{string: {body}}}}}}}"
+        for n in range(6)
+    )
+    world = World().service("a").service("b").service("web")
+    world.apply(f"kind: VirtualService\nmetadata: {{name: big}}\nspec: {{hosts: [a], http: [{rules}]}}")
+    mesh = world.client("web")
+    built = mesh.built(TypeUrl.VIRTUAL_HOST, "9080/a:9080")
+    assert len(built.message or b"") < 2000
+    assert [(each.code, str(each.ref)) for each in built.findings] == [
+        ("RT0003", "VirtualService/default/big")
+    ]
+    assert [r.direct_response.status for r in mesh.virtual_host("9080/a:9080").routes] == [500]
+    assert mesh.virtual_host("9080/b:9080").routes[0].route.cluster == f"outbound|9080||{fqdn('b')}"
