@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retia.cli.tour import shop
 from retia.cli.tour.client import Visitor
-from retia.cli.tour.processes import retia
+from retia.cli.tour.processes import retia, wait_until
 from retia.cli.tour.stage import Stage
 
 pytestmark = [pytest.mark.privileged, pytest.mark.timeout(180)]
@@ -184,3 +185,35 @@ def test_a_change_in_between_is_noticed(command: Command, tmp_path: Path, routes
     ran = command("apply", "-f", str(mine))
     assert ran.code == 1
     assert "somebody has changed it since" in ran.err
+
+
+@pytest.fixture
+def permissive(shop_stage: Stage) -> Iterator[None]:
+    """The shop demands mutual TLS; without that policy it takes plaintext as well."""
+    for policy in shop_stage.client.list_objects("PeerAuthentication"):
+        shop_stage.client.delete_object("PeerAuthentication", policy.namespace, policy.name)
+    yield
+    shop_stage.apply(shop.config("strict"))
+
+
+@pytest.mark.usefixtures("permissive")
+def test_a_bypass_goes_around_the_proxy_and_ends_by_itself(
+    command: Command, routes: Path, shop_stage: Stage, shop_visitor: Visitor
+) -> None:
+    """Around the proxy no rule holds: what a rule answers, the service does not know."""
+    url = "http://reviews:9080/broken"
+    (mine,) = [w.id for w in shop_stage.workloads() if not w.service]
+    assert wait_until(lambda: shop_visitor.http(url).status == 418, 10)
+    assert command("bypass", mine, "--for", "1h", "--reason", "a test").code == 0
+    assert wait_until(lambda: shop_visitor.http(url).status == 404, 10)
+    assert shop_visitor.http("http://reviews:9080/reviews/1").status == 200
+    assert f"bypass of {mine}" in command("status").out
+    assert command("bypass", mine, "--for", "1s").code == 0
+    assert wait_until(lambda: shop_visitor.http(url).status == 418, 10)
+    assert "uses its proxy" in command("bypass").err
+
+
+def test_a_bypass_is_refused_where_mutual_tls_is_demanded(command: Command, shop_stage: Stage) -> None:
+    (mine,) = [w.id for w in shop_stage.workloads("products")]
+    ran = command("bypass", mine, "--for", "1m")
+    assert (ran.code, "demand mutual TLS" in ran.err) == (1, True)

@@ -6,7 +6,7 @@ step with the table of names, and makes the errors of a machine without eBPF imp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,8 @@ from retia.node.cgroups import pids
 from retia.node.errors import CaptureError
 
 Mode = Literal["ebpf", "explicit"]
+Address = tuple[str, int]
+_NOWHERE: Mapping[Address, Address] = {}
 _log = structlog.get_logger("retia.agent.capture")
 
 
@@ -115,12 +117,18 @@ class Capture:
             for stale in (set(self._host.instances()) | set(self._host.proxies())) - known:
                 self.remove(stale)
 
-    def set_names(self, entries: Iterable[Entry]) -> None:
-        """Capture what the table names, and nothing else."""
+    def set_bypass(self, workload: str, value: bool, fail_open: bool) -> None:
+        """Whether a workload's own connections go around its proxy. Raises ``CaptureError``."""
+        self._required().set_bypass(workload, value, fail_open)
+
+    def set_names(self, entries: Iterable[Entry], nearest: Mapping[Address, Address] = _NOWHERE) -> None:
+        """Capture what the table names, and nothing else. ``nearest``: by host and port of a service, where
+        it can be called without a proxy."""
         if self._host is None:
             return
+        known = list(entries)
         try:
-            self._host.replace_destinations(destinations(entries))
+            self._host.replace_destinations(destinations(known), fallbacks(known, nearest))
         except (CaptureError, OSError) as error:
             _log.error("the capture map can't be written", error=str(error))
 
@@ -137,6 +145,28 @@ class Capture:
         if self._host is None:
             raise CaptureError(self.reason)
         return self._host
+
+
+def fallbacks(entries: Iterable[Entry], nearest: Mapping[Address, Address]) -> dict[Address, Address]:
+    """Where connections to virtual addresses go that pass their proxy by: to an instance on this host, or to
+    an endpoint that is no loopback address (of those every host has its own)."""
+    found: dict[Address, Address] = {}
+    for entry in entries:
+        if not _is_ipv4(entry.vip):
+            continue
+        for number, _ in entry.ports:
+            target = nearest.get((entry.host, number)) or _outside(entry)
+            if target is not None:
+                found[entry.vip, number] = target
+    return found
+
+
+def _outside(entry: Entry) -> Address | None:
+    for endpoint in entry.endpoints:
+        address, _, port = endpoint.rpartition(":")
+        if _is_ipv4(address) and not address.startswith("127.") and port.isdigit() and len(entry.ports) == 1:
+            return address, int(port)
+    return None
 
 
 def destinations(entries: Iterable[Entry]) -> dict[tuple[str, int], Protocol]:

@@ -93,6 +93,19 @@ class HostModel:
         self.instances[instance.id] = instance
         self.save(instance)
 
+    def nearest(self) -> dict[tuple[str, int], tuple[str, int]]:
+        """Where each service and port can be called in plaintext on this host: at the published address of
+        one of its instances."""
+        found: dict[tuple[str, int], tuple[str, int]] = {}
+        for instance in sorted(self.instances.values(), key=lambda each: each.id):
+            record = instance.record
+            if not record.service or record.capture != "ebpf" or record.gateway:
+                continue
+            host = self.names.full_host(record.service, record.namespace)
+            for port in record.ports:
+                found.setdefault((host, port.number), (record.published_address, port.number))
+        return found
+
     def save(self, instance: Instance) -> None:
         """Write the workload down, and once more beside its proxy: if the database were lost while no worker
         runs, the proxies would have no owner."""
@@ -308,7 +321,7 @@ class HostModel:
     # Changes that concern everybody
 
     def _names_changed(self) -> None:
-        self.capture.set_names(self.names.entries())
+        self.capture.set_names(self.names.entries(), self.nearest())
 
     def _bundle_changed(self) -> None:
         for running in self.proxies.all():

@@ -27,6 +27,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from retia.agent import envoy
+from retia.agent.bypass import Bypasses
 from retia.agent.capture import Choice
 from retia.agent.dns import DnsService
 from retia.agent.health import HealthChecks
@@ -88,6 +89,7 @@ class Launcher:
         self._locality = locality
         self._ends: dict[str, asyncio.Task[None]] = {}
         self._gone: dict[str, asyncio.Event] = {}
+        self.bypasses = Bypasses(model.state, model.capture, model.instances)
         self.processes = ProcessWatch(model.capture.processes, self._process_ended)
         self.listeners = ListenWatch(lambda: model.instances.values(), self._listening_changed)
 
@@ -319,6 +321,14 @@ class Launcher:
         if instance.state in ("running", "unhealthy"):
             instance.state = "draining"
             self._model.tell(instance)
+
+    def bypass(self, workload: str, seconds: int, reason: str, peer: Peer) -> float:
+        """Let its own calls go around its proxy (0 s: no longer); until when."""
+        instance = self._owned(workload, peer)
+        if not seconds:
+            self.bypasses.end(workload, f"user {peer.uid} ended it")
+            return 0.0
+        return self.bypasses.begin(instance, seconds, reason, peer.uid).until
 
     def enter(self, workload: str, pid: int, peer: Peer) -> None:
         """Take a process into a captured workload's place. It is no process that the workload lives by."""

@@ -23,6 +23,8 @@ from retia.api.local import (
     Admin,
     AdminReply,
     AgentInfo,
+    Bypass,
+    Bypassed,
     Done,
     Drain,
     Enter,
@@ -137,6 +139,9 @@ class LocalServer:
             case Enter():
                 self._launcher.enter(request.workload, request.pid, peer)
                 return Done()
+            case Bypass():
+                until = self._launcher.bypass(request.workload, request.seconds, request.reason, peer)
+                return Bypassed(workload=request.workload, until=until)
             case Workloads():
                 return self._answers.workloads()
             case Proxies():

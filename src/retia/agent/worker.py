@@ -144,12 +144,13 @@ class Worker:
         joined = self._identity.load()
         self._names.load()
         await self._launcher.restore()
+        self._launcher.bypasses.restore()
         self._identity.patient = bool(self._model.instances)
         if not joined and not self._model.instances:
             check_token(self._settings.join)
         await self._start_gateway()
         await self._proxies.end_strangers()
-        self._capture.set_names(self._names.entries())
+        self._capture.set_names(self._names.entries(), self._model.nearest())
         orderly = False
         try:
             await self._open_socket()
@@ -168,6 +169,7 @@ class Worker:
                 tasks.create_task(self._launcher.listeners.run(), name="listeners")
                 tasks.create_task(self._proxies.sample_all(self._model.tell_health), name="samples")
                 tasks.create_task(renewer.run(), name="renewals")
+                tasks.create_task(self._launcher.bypasses.run(), name="bypasses")
                 tasks.create_task(self._wait_for_end(), name="end")
         except* _Finished as group:
             orderly = _first_finished(group).orderly
@@ -255,7 +257,11 @@ class Worker:
             pair = self._keys.get(instance.id)
             registered = instance.known and not self._model.away
             expiry = pair.expiry if pair else 0.0
-            found.append(instance.info(instance.id, expiry, registered))
+            info = instance.info(instance.id, expiry, registered)
+            bypass = self._launcher.bypasses.get(instance.id)
+            if bypass is not None:
+                info = info.model_copy(update={"bypass_until": bypass.until, "bypass_reason": bypass.reason})
+            found.append(info)
         return WorkloadList(workloads=tuple(found))
 
     async def _proxy_list(self) -> ProxyList:

@@ -164,6 +164,24 @@ class Enter(_Model):
     pid: int = Field(ge=1)
 
 
+class Bypass(_Model):
+    """Let a captured workload's own calls go around its proxy for a time: ``op`` ``bypass``, answered by
+    :class:`Bypassed`."""
+
+    op: Literal["bypass"] = "bypass"
+    workload: str
+    seconds: int = Field(ge=0, le=24 * 3600)
+    """0: end it now."""
+    reason: str = Field(default="", max_length=1000)
+    """Logged."""
+
+
+class Bypassed(_Reply):
+    workload: str
+    until: float = 0.0
+    """Seconds since 1970; 0: it uses its proxy."""
+
+
 class Workloads(_Model):
     """``op`` ``workloads``, answered by :class:`WorkloadList`."""
 
@@ -197,6 +215,9 @@ class WorkloadInfo(_Reply):
     certificate_expiry: float = 0.0
     registered: bool = False
     """The controller has been told (and was there to be told)."""
+    bypass_until: float = 0.0
+    """Until when its own calls go around its proxy, in seconds since 1970; 0: they don't."""
+    bypass_reason: str = ""
 
 
 class WorkloadList(_Reply):
@@ -300,7 +321,8 @@ class Done(_Reply):
 
 
 Request = Annotated[
-    Launch | Drain | Stop | Enter | Workloads | Proxies | Admin | Info | Shutdown, Field(discriminator="op")
+    Launch | Drain | Stop | Enter | Bypass | Workloads | Proxies | Admin | Info | Shutdown,
+    Field(discriminator="op"),
 ]
 REQUEST: TypeAdapter[Any] = TypeAdapter(Request)
 

@@ -268,25 +268,6 @@ class ExplainResult(Reply):
     notes: list[str] = []
 
 
-class BypassRequest(Request):
-    workload: str = Field(min_length=1, max_length=512)
-    seconds: int = Field(ge=0, le=24 * 3600)
-    """How long; 0: end it now."""
-    reason: str = Field(default="", max_length=1000)
-
-
-class BypassInfo(Reply):
-    workload: str
-    until: int
-    """0: it has ended."""
-    reason: str = ""
-    since: int = 0
-
-
-class BypassList(Reply):
-    items: list[BypassInfo] = []
-
-
 class DeleteResult(Reply):
     object: str
     deleted: bool = True
@@ -524,6 +505,17 @@ class MeshSettingsInfo(Reply):
     default_retries: int = 2
     protocol_detection_timeout_s: float = 0.2
     outbound_allow_any: bool = True
+    retry_budget_percent: float = 20.0
+    """Retries under way to one destination, as a share of its requests under way; 0: no limit."""
+    retry_budget_minimum: int = 50
+    """So many retries at once are allowed whatever the share is."""
+    upgrade_to_http2: bool = False
+    dns_refresh_s: float = 60.0
+    access_log_file: str = ""
+    """Empty: proxies log no requests."""
+    access_log_format: str = ""
+    """Empty: Istio's."""
+    access_log_json: bool = False
 
 
 class MeshSettingsChange(Request):
@@ -533,6 +525,13 @@ class MeshSettingsChange(Request):
     default_retries: int | None = Field(default=None, ge=0, le=100)
     protocol_detection_timeout_s: float | None = Field(default=None, ge=0, le=60)
     outbound_allow_any: bool | None = None
+    retry_budget_percent: float | None = Field(default=None, ge=0, le=100)
+    retry_budget_minimum: int | None = Field(default=None, ge=1, le=1_000_000)
+    upgrade_to_http2: bool | None = None
+    dns_refresh_s: float | None = Field(default=None, ge=1, le=86_400)
+    access_log_file: str | None = Field(default=None, max_length=4096)
+    access_log_format: str | None = Field(default=None, max_length=16_384)
+    access_log_json: bool | None = None
 
 
 class RolloutStepInfo(Reply):

@@ -20,6 +20,7 @@ from retia.cli import (
     analyze,
     apply,
     backup,
+    bypass,
     check,
     controller,
     delete,
@@ -42,6 +43,7 @@ from retia.cli import (
     rollout,
     run,
     services,
+    settings,
     status,
     token,
     undo,
@@ -120,7 +122,9 @@ _add(app, "workloads", workloads.workloads, workloads.EXAMPLES)
 _add(app, "proxies", proxies.proxies, proxies.EXAMPLES)
 _add(_proxy, "config", proxy_config.config, proxy_config.EXAMPLES)
 app.add_typer(_proxy, name="proxy")
+_add(app, "bypass", bypass.bypass, bypass.EXAMPLES)
 _add(app, "hosts", hosts.hosts, hosts.EXAMPLES)
+_add(app, "settings", settings.settings, settings.EXAMPLES)
 _add(app, "status", status.status, status.EXAMPLES)
 _add(app, "check", check.check, check.EXAMPLES)
 _add(app, "logs", logs.logs, logs.EXAMPLES)

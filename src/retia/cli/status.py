@@ -43,6 +43,28 @@ def status(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
         ("hosts", item.hosts),
     ]
     rows += [(c.subject, f"expires {output.until(c.expiry, now)}") for c in item.authority]
+    rows += [(f"bypass of {workload}", ends) for workload, ends in _bypasses(session, now)]
     rows += [(name, f"{value:g}") for name, value in sorted(item.counters.items())]
     output.emit(item, output_format, ("WHAT", "VALUE"), rows)
     output.show_findings(item.findings)
+
+
+def _bypasses(session: Session, now: float) -> list[tuple[str, str]]:
+    """Workloads of this host whose calls go around their proxies; none where no agent answers."""
+    from retia.api.local import LocalError, WorkloadList, Workloads
+
+    if not session.agent_socket.exists():
+        return []
+    try:
+        with session.agent(timeout_s=2.0) as agent:
+            found = agent.call(Workloads(), WorkloadList).workloads
+    except LocalError:
+        return []
+    return [
+        (
+            w.id,
+            f"ends {output.until(w.bypass_until, now)}" + (f": {w.bypass_reason}" if w.bypass_reason else ""),
+        )
+        for w in found
+        if w.bypass_until
+    ]

@@ -15,6 +15,9 @@ OPEN_PORTS = "retia.dev/open-ports"
 FAIL_OPEN = "retia.dev/fail-open"
 """``true``: while its proxy is away, its connections go where they were going. Absent: they are refused."""
 
+BYPASS = "retia.dev/bypass"
+"""``forbidden``: ``retia bypass`` is refused for it. Absent: allowed."""
+
 GROUP = "retia.dev/workload-group"
 """The WorkloadGroup of its namespace that it belongs to; absent: none."""
 

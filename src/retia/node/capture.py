@@ -50,6 +50,8 @@ CgroupPath = NewType("CgroupPath", Path)
 
 _GrantTest = Callable[[int, str], bool]
 
+NO_LISTENER = 15000
+"""A port below the proxy's own at which no proxy listens, and no program either."""
 _FIRST = layout.WORD.pack(0)
 _V6ONLY = Path("/proc/sys/net/ipv6/bindv6only")
 _FIB = Path("/proc/net/fib_trie")
@@ -246,11 +248,17 @@ class HostCapture:
         """Leave connections to ``address:port`` alone from now on; whether they were captured."""
         return self._maps["destinations"].delete(layout.pack_address_port(address, port))
 
-    def replace_destinations(self, destinations: Mapping[tuple[str, int], Protocol]) -> int:
-        """Capture exactly ``destinations``; the number of entries that changed. What stays is never away
-        meanwhile."""
+    def replace_destinations(
+        self,
+        destinations: Mapping[tuple[str, int], Protocol],
+        fallbacks: Mapping[tuple[str, int], tuple[str, int]] | None = None,
+    ) -> int:
+        """Capture exactly ``destinations``, with those ``fallbacks`` (see :meth:`set_destination`); the
+        number of entries that changed. What stays is never away meanwhile."""
+        known = fallbacks or {}
         wanted = {
-            layout.pack_address_port(*where): layout.pack_destination(p) for where, p in destinations.items()
+            layout.pack_address_port(*where): layout.pack_destination(p, known.get(where))
+            for where, p in destinations.items()
         }
         table = self._maps["destinations"]
         present = table.items()
@@ -278,6 +286,20 @@ class HostCapture:
         flags = member.flags | MemberFlag.FAIL_OPEN if value else member.flags & ~MemberFlag.FAIL_OPEN
         ports = (member.http_port, member.auto_port, member.tcp_port, member.dns_port)
         self._register(folder, Member(member.role, flags, member.address, *ports))
+
+    def set_bypass(self, instance: str, value: bool, fail_open: bool = False) -> None:
+        """Whether new connections of an instance pass its proxy by although it listens; CaptureError if there
+        is no such instance. ``fail_open`` is what holds once it is over."""
+        folder = self._instance_folder(instance)
+        member = self._member(folder)
+        if member is None:
+            raise CaptureError(f"there is no captured instance {instance}")
+        flags = MemberFlag.FAIL_OPEN if value or fail_open else MemberFlag.NONE
+        ports = (OUTBOUND_HTTP_PORT, OUTBOUND_AUTO_PORT, OUTBOUND_TCP_PORT)
+        if value:
+            # Fail open towards a port on which nobody ever listens at the instance's address.
+            ports = (NO_LISTENER, NO_LISTENER, NO_LISTENER)
+        self._register(folder, Member(member.role, flags, member.address, *ports, member.dns_port))
 
     def refresh_host(self) -> None:
         """Read the host's own addresses and socket defaults anew; done with every :meth:`add_instance`."""
