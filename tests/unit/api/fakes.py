@@ -33,6 +33,8 @@ class FakeBackend:
     fail: Exception | None = None
     revision: int = 0
     findings: list[schema.Finding] = field(default_factory=list)
+    rollouts: list[schema.RolloutInfo] = field(default_factory=list)
+    commands: list[tuple[str, str]] = field(default_factory=list)
     entries: list[schema.HistoryEntry] = field(default_factory=list)
     undone: schema.ApplyResult = field(default_factory=lambda: schema.ApplyResult(applied=True))
     difference: schema.DiffResult = field(default_factory=schema.DiffResult)
@@ -111,7 +113,7 @@ class FakeBackend:
 
     async def list_objects(self, kind: str, namespace: str | None) -> list[schema.ObjectInfo]:
         self.calls.append(("list_objects", kind, namespace))
-        if kind not in ("", "VirtualService", "vs"):
+        if kind not in ("", "VirtualService", "vs", "TrafficLane"):
             raise ApiError("not_found", f"there is no kind {kind!r}")
         return [o for k, o in sorted(self.objects.items()) if namespace in (None, k[1])]
 
@@ -180,6 +182,24 @@ class FakeBackend:
 
     async def change_mesh_settings(self, change: schema.MeshSettingsChange) -> schema.MeshSettingsInfo:
         return schema.MeshSettingsInfo.model_validate(change.model_dump(exclude_none=True))
+
+    async def list_rollouts(self, namespace: str | None) -> list[schema.RolloutInfo]:
+        return [r for r in self.rollouts if namespace in (None, r.namespace)]
+
+    async def get_rollout(self, namespace: str, name: str) -> schema.RolloutInfo:
+        for each in self.rollouts:
+            if (each.namespace, each.name) == (namespace, name):
+                return each
+        raise ApiError("not_found", f"there is no Rollout/{namespace}/{name}")
+
+    async def command_rollout(
+        self, namespace: str, name: str, request: schema.RolloutCommand
+    ) -> schema.RolloutInfo:
+        found = await self.get_rollout(namespace, name)
+        if found.phase == "rolled-back":
+            raise ApiError("conflict", f"Rollout/{namespace}/{name}: it is rolled-back")
+        self.commands.append((name, request.action))
+        return found
 
     async def create_token(self, request: schema.TokenRequest) -> schema.Token:
         self.calls.append(("create_token", request.ttl_s, request.host))
