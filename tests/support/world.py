@@ -199,6 +199,21 @@ class World:
         )
         return Mesh(self.snapshot(), proxy)
 
+    def edge(self, namespace: str = "default", **changes: Any) -> Mesh:
+        """The view of an ingress gateway; ``labels`` are a mapping."""
+        labels = changes.pop("labels", {"istio": "ingressgateway"})
+        proxy = Proxy(
+            id=ProxyId(f"{namespace}/ingress-1"),
+            kind=ProxyKind.GATEWAY,
+            namespace=namespace_of(namespace),
+            service_account="ingress",
+            host=HostId("here"),
+            labels=labels_of(labels),
+            outbound_address="127.64.1.1",
+            edge_address="0.0.0.0",
+        )
+        return Mesh(self.snapshot(), replace(proxy, **changes))
+
 
 def sidecar(workload: Workload) -> Proxy:
     """The Envoy of a workload under capture."""
@@ -246,7 +261,8 @@ def _content(document: dict[str, Any], kind: Kind) -> Any:
 
 def _object(document: dict[str, Any], created: int) -> ConfigObject:
     kind, metadata = _kind(document), document["metadata"]
-    namespace = namespace_of(metadata.get("namespace", "default"))
+    inside = metadata.get("namespace", "default")
+    namespace = namespace_of(inside) if kind.namespaced else Namespace("")
     return ConfigObject(
         ref=ObjectRef(kind.name, namespace, metadata["name"]),
         spec=kind.model.model_validate(_content(document, kind)),
