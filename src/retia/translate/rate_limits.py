@@ -128,17 +128,19 @@ def host_limits(view: View, rules: Iterable[HttpRule]) -> HostLimits:
     """What the waiting filters do at a virtual host with these rules."""
     if not uses(view, "route-limits"):
         return HostLimits()
-    found: list[RouteLimit] = []
+    conditions: dict[Limit, list[str]] = {}
     provenance: list[Provenance] = []
     for rule in rules:
         if rule.ref is None:
             continue
         limits = view.query(rule_limits, (rule.ref, rule.name))
-        condition = made_by(rule.ref, rule.field)
-        found += [(limit, condition) for limit in limits.requests]
+        for limit in limits.requests:
+            conditions.setdefault(limit, []).append(f"({made_by(rule.ref, rule.field)})")
         provenance += limits.provenance
+    # A limit for several rules counts their requests together.
+    found = [(limit, " || ".join(dict.fromkeys(parts))) for limit, parts in conditions.items()]
     configs = tuple(_route_configs(view, found))
-    refs = _refs(view, (limit for limit, _ in found))
+    refs = _refs(view, conditions)
     return HostLimits(configs, refs, tuple(dict.fromkeys(provenance)))
 
 
