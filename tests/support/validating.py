@@ -20,6 +20,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from retia.agent.envoy import INTERNAL_LISTENER
 from retia.config import re2
@@ -28,11 +29,12 @@ from retia.model.mesh import Proxy, ProxyKind
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import PlainView, Snapshot
 from retia.translate import hcm
-from retia.translate.http_filters import HttpFilter, Place, chain_filters
+from retia.translate.http_filters import Place, chain_filters
 
 MESSAGES = {
     TypeUrl.CLUSTER: cluster_pb2.Cluster,
     TypeUrl.ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    TypeUrl.SECRET: secret_pb2.Secret,
     TypeUrl.LISTENER: listener_pb2.Listener,
     TypeUrl.ROUTE: route_pb2.RouteConfiguration,
     TypeUrl.VIRTUAL_HOST: route_components_pb2.VirtualHost,
@@ -90,6 +92,8 @@ def bootstrap(results: Iterable[tuple[Name, Built]]) -> Any:
             static.listeners.append(decoded)
         elif name.type is TypeUrl.CLUSTER:
             static.clusters.append(decoded)
+        elif name.type is TypeUrl.SECRET:
+            static.secrets.append(decoded)
         elif name.type is TypeUrl.ROUTE:
             configs.append(decoded)
         elif name.type is TypeUrl.VIRTUAL_HOST:
@@ -111,11 +115,12 @@ def _add_listener(listener: Any, number: int, config: Any) -> None:
     config.ClearField("vhds")
     manager.upgrade_configs.add().upgrade_type = "CONNECT"
     manager.route_config.CopyFrom(config)
-    hcm.put_filters(manager, _every_filter())
-    hcm.add_to(listener.filter_chains.add(), manager)
+    view = _every_feature()
+    hcm.put_filters(manager, chain_filters(view, Place.OUTBOUND, on_demand=False))
+    hcm.add_to(listener.filter_chains.add(), manager, view)
 
 
-def _every_filter() -> tuple[HttpFilter, ...]:
+def _every_feature() -> PlainView:
     """As if every feature that has filters were used in the mesh."""
     facts = {
         ("index", "uses", feature): ("any",)
@@ -123,7 +128,7 @@ def _every_filter() -> tuple[HttpFilter, ...]:
     }
     snapshot, _ = Snapshot().with_changes(facts)
     proxy = Proxy(ProxyId("p"), ProxyKind.SIDECAR, Namespace("default"), "p", HostId("h"))
-    return chain_filters(PlainView(snapshot, proxy), Place.OUTBOUND, on_demand=False)
+    return PlainView(snapshot, proxy)
 
 
 def complaints(results: Iterable[tuple[Name, Built]], folder: Path) -> str:

@@ -204,3 +204,12 @@ def test_a_refused_security_version_is_not_taken_back(books: Books) -> None:
     books.world.apply([tight], [])
     assert books.world.refused(tight) == set()
     assert books.world.get(Name(LDS, "inbound")) == tight
+
+
+def test_secrets_of_the_controller_are_given_and_not_written_down(books: Books) -> None:
+    name = Name(SDS, "kubernetes://shop")
+    resource = encode(SDS, Built(name.name, b"\n\x11kubernetes://shop"))
+    assert name in books.world.apply([resource], [])
+    assert books.world.get(name) == resource
+    assert name not in books.kept
+    assert resource not in books.world.held()

@@ -66,3 +66,27 @@ def test_a_host_has_one_gateway_of_its_own_name() -> None:
 def test_a_sidecar_without_a_workload_is_refused() -> None:
     with pytest.raises(BadReport, match="is not registered on this host"):
         proxy_of(pb.Proxy(id="default/a-0", workload="default/a-0"), None, pb.Hello(host="one"), "x")
+
+
+def gateway(**annotations: str) -> Any:
+    said = {
+        "retia.dev/gateway": "ingress",
+        **{f"retia.dev/{k.replace('_', '-')}": v for k, v in annotations.items()},
+    }
+    workload = workload_of(message(published_address="127.64.0.1", annotations=said), HOST)
+    proxy = pb.Proxy(id="default/a-0", kind="gateway", workload="default/a-0", outbound_address="127.64.0.1")
+    return proxy_of(proxy, workload, pb.Hello(host="one"), "cluster.local")
+
+
+def test_a_gateways_annotations_say_where_it_listens() -> None:
+    proxy = gateway(gateway_bind="192.0.2.1", gateway_ports="443:8443,80:8080")
+    assert proxy.kind is ProxyKind.GATEWAY
+    assert proxy.edge_address == "192.0.2.1"
+    assert proxy.edge_ports == ((80, 8080), (443, 8443))
+    assert (proxy.inbound_address, proxy.ports) == ("", ()), "it has no application"
+
+
+@pytest.mark.parametrize("text", ["80", "80:", "a:b", "0:1", "80:70000", "80:8080;"])
+def test_a_gateway_with_impossible_ports_is_refused(text: str) -> None:
+    with pytest.raises(BadReport, match="it must be PORT:BOUND"):
+        gateway(gateway_ports=text)

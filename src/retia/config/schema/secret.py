@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from retia.config.codes import Code
@@ -82,15 +82,21 @@ def _from_base64(value: Any) -> Private:
         raise ValueError("is not base64, as values in data are; use stringData for text") from None
 
 
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, Mapping | tuple):
+        raise ValueError("is no mapping of names to values")
+    return value
+
+
 PrivateBase64 = Annotated[Private, _Reads(_from_base64)]
 PrivateText = Annotated[Private, _Reads(_from_text)]
 
 
 class Secret(Model):
     type: Text = "Opaque"
-    data: FrozenMap[Text, PrivateBase64] = ()
+    data: Annotated[FrozenMap[Text, PrivateBase64], BeforeValidator(_mapping)] = ()
     """Values in base64."""
-    string_data: FrozenMap[Text, PrivateText] = ()
+    string_data: Annotated[FrozenMap[Text, PrivateText], BeforeValidator(_mapping)] = ()
     """Values as they are; they outweigh ``data``."""
     immutable: Flag = False
 
