@@ -14,6 +14,7 @@ from typing import Any
 
 from retia.config.codes import Code
 from retia.config.schema.base import Path, Problem
+from retia.config.schema.types import is_claim
 
 _NOT_YET = "is not supported by this version"
 _SAID = {Code.NO_EFFECT_FIELD: "has no effect", Code.DEPRECATED_FIELD: "is an old name"}
@@ -40,6 +41,10 @@ def _among(*values: str) -> Callable[[Any], bool]:
 
 def _not_among(*values: object) -> Callable[[Any], bool]:
     return lambda value: value not in values
+
+
+def _no_claims(value: Any) -> bool:
+    return not isinstance(value, Mapping) or not any(is_claim(str(key)) for key in value)
 
 
 def _redirects(value: Any) -> bool:
@@ -183,6 +188,8 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
         "VirtualService": (
             Limit("tcp[].match[].sourceSubnet", "Istio doesn't apply it either; use sourceLabels"),
             Limit("http[].redirect.redirectCode", "301, 302, 303, 307 and 308 are", _redirects),
+            Limit("http[].match[].headers", "no token is verified, so its claims match nothing", _no_claims),
+            Limit("http[].match[].withoutHeaders", "no token is verified, so it has no claims", _no_claims),
             Limit("http[].corsPolicy.allowOrigin", "use allowOrigins", None, Code.DEPRECATED_FIELD),
             Limit("http[].mirrorPercent", "use mirrorPercentage", None, Code.DEPRECATED_FIELD),
             Limit("http[].fault.delay.percent", "use percentage", None, Code.DEPRECATED_FIELD),
@@ -204,6 +211,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
             *_under("meshConfig", _MESH_CONFIG),
             *(Limit(field, "it is for an installer", None, Code.NO_EFFECT_FIELD) for field in _INSTALLER),
         ),
+        "RedisRoute": (),
         "Rollout": (),
         "TrafficLane": (
             Limit("match[].user.claim", "tokens are not verified yet; name a header that something verified"),
