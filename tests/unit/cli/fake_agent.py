@@ -39,6 +39,10 @@ class FakeAgent:
             return self.stop(request)
         if isinstance(request, local.Workloads):
             return local.WorkloadList(workloads=tuple(self.seen()))
+        if isinstance(request, local.Bypass):
+            self.calls.append(("bypass", f"{request.workload} {request.seconds} {request.reason}".rstrip()))
+            until = time.time() + request.seconds if request.seconds else 0.0
+            return local.Bypassed(workload=request.workload, until=until)
         if isinstance(request, local.Info):
             return local.AgentInfo(
                 software="0.1.0", host="h1", connected=self.connected, reason="a test", probes=self.probes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from retia.api.backend import ApiError
 from retia.cli import sending
 from retia.config.replies import REPLIES
 from tests.unit.api.fakes import FakeBackend
+from tests.unit.cli import fake_agent
 from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake_agent import FakeAgent
 
 RULE = """\
 apiVersion: networking.istio.io/v1
@@ -228,3 +231,38 @@ class TestPrune:
 
     def test_pruning_needs_an_owner(self, run: Run, home: Path, file: Path) -> None:
         assert run("apply", "-f", str(file), "--prune").code == 2
+
+
+class TestBypass:
+    @pytest.fixture
+    def agent(self, home: Path) -> Iterator[FakeAgent]:
+        fake = FakeAgent()
+        with fake_agent.serving(fake, home / "run" / "agent.sock"):
+            yield fake
+
+    def test_it_begins_and_ends(self, run: Run, agent: FakeAgent, backend: FakeBackend) -> None:
+        ran = run("bypass", "web-1", "--for", "10m", "--reason", "loops")
+        assert ran.out.startswith("default/web-1 goes around its proxy, until ")
+        assert run("bypass", "web-1", "--end").out == "default/web-1 uses its proxy\n"
+        assert agent.calls == [("bypass", "default/web-1 600 loops"), ("bypass", "default/web-1 0")]
+
+    def test_it_needs_no_controller(self, run: Run, agent: FakeAgent) -> None:
+        ran = run("bypass", "web-1", "--for", "10m")
+        assert (ran.code, "is not known" in ran.err) == (0, True)
+
+    def test_a_service_that_demands_mutual_tls_forbids_it(
+        self, run: Run, agent: FakeAgent, backend: FakeBackend
+    ) -> None:
+        backend.services = [
+            schema.ServiceDetail(host="db.default.svc", namespace="default", name="db", mtls="strict")
+        ]
+        ran = run("bypass", "web-1", "--for", "10m")
+        assert (ran.code, "refused: db.default.svc demand mutual TLS" in ran.err) == (1, True)
+        assert agent.calls == []
+        assert run("bypass", "web-1", "--for", "10m", "--force").code == 0
+
+    @pytest.mark.parametrize(
+        "arguments", [["x"], ["x", "--for", "1m", "--end"], ["x", "--for", "2d"], ["--end"]]
+    )
+    def test_contradictions_are_refused(self, run: Run, home: Path, arguments: list[str]) -> None:
+        assert run("bypass", *arguments).code == 2
