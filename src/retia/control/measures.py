@@ -22,6 +22,8 @@ from retia.policy.rollout import CANARY
 from retia.policy.rollout.sample import Bin, Sample
 from retia.xds.wire import ABSENT_VERSION
 
+ASK_S = 3.0
+"""How long one proxy is waited for; it is asked again twice a second."""
 AT_ONCE = 8
 """Proxies that are asked at the same time. Arbitrary: bounds the load on hosts with many callers."""
 
@@ -120,8 +122,9 @@ async def ask(core: Core, host: str, ports: Iterable[int]) -> Answers:
 async def _ask_one(gate: asyncio.Semaphore, session: AgentSession, proxy: str, host: str) -> Sample | None:
     async with gate:
         try:
-            reply = await session.query(proxy, stats_path(host))
-        except Unavailable:
+            async with asyncio.timeout(ASK_S):
+                reply = await session.query(proxy, stats_path(host))
+        except (TimeoutError, Unavailable):
             return None
     return sample_of(reply.body, host) if reply.status == 200 else None
 

@@ -96,11 +96,7 @@ class Rollouts:
         async with self._lock:
             for ref in [r for r in self._running if self._object(r) is None]:
                 await self._forget(ref)
-            for running in list(self._running.values()):
-                try:
-                    await self._look_at(running)
-                except StoreError as error:
-                    _log.error("a rollout cannot go on", rollout=str(running.obj.ref), reason=str(error))
+        await asyncio.gather(*(self._look_at(running) for running in list(self._running.values())))
 
     async def command(self, namespace: str, name: str, given: Command) -> Status:
         """Do what a person says. Raises :class:`Unknown`, ``NotPossible``, ``StoreError``."""
@@ -128,12 +124,17 @@ class Rollouts:
     # -- one rollout -----------------------------------------------------------------------------------------
 
     async def _look_at(self, running: _Running) -> None:
+        try:
+            await self._measure(running)
+            async with self._lock:
+                await self._advance(running)
+        except StoreError as error:
+            _log.error("a rollout cannot go on", rollout=str(running.obj.ref), reason=str(error))
+
+    async def _advance(self, running: _Running) -> None:
         obj = self._object(running.obj.ref)
-        if obj is None:
+        if obj is None or await self._begin(running, obj):
             return
-        if await self._begin(running, obj):
-            return
-        await self._measure(running)
         assert running.state is not None
         new = advance(running.plan, running.state, self._core.clock.now(), running.evidence)
         if new is not running.state:
@@ -151,6 +152,7 @@ class Rollouts:
         return True
 
     async def _measure(self, running: _Running) -> None:
+        """Ask the proxies, which may take seconds; a command that comes meanwhile is not kept waiting."""
         state = running.state
         if state is None or state.phase.is_final or not state.weight or not running.plan.gates.any:
             return
@@ -162,6 +164,8 @@ class Rollouts:
             running.evidence = Evidence(running.meter.sample, f"there is no service {host}")
             return
         answers = await ask(self._core, host, [port.number for port in known.ports])
+        if running.state is None or running.state.epoch != state.epoch:
+            return
         running.meter.take(answers.counted)
         running.evidence = Evidence(running.meter.sample, answers.missing)
 
