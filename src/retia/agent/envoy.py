@@ -169,6 +169,7 @@ def _stats() -> dict[str, Any]:
         r"^cluster\..*\.(upstream_(rq|cx)_(total|active|connect_fail|timeout|retry|pending_overflow)|upstream_rq_[1-5]xx"
         r"|membership_(healthy|total)|outlier_detection\..*|ssl\.(handshake|fail_verify.*|connection_error))$",
         r"^cluster\.outbound\|[0-9]+\|rollout~[a-z]+\|.*\.(upstream_rq_time|grpc\.[0-9]+)$",
+        r"^vhost\..*\.route\..*$",
         r"^listener\..*\.(downstream_cx_(total|active)|ssl\.(handshake|fail_verify.*|connection_error))$",
     ]
     matchers: list[dict[str, Any]] = [{"prefix": p} for p in prefixes]

@@ -15,6 +15,7 @@ index               key                             objects
 ``ef-namespace``    namespace                       EnvoyFilters in it
 ``sidecar-namespace``  namespace                    Sidecars in it
 ``pa-namespace``    namespace                       PeerAuthentications in it
+``redis-host``      host                            RedisRoutes for it
 ``rollout-host``    host                            Rollouts of it
 ``lanes``           nothing                         all TrafficLanes
 ``rate-limits``     a target (``policy.targets``)   RateLimitPolicies for it
@@ -82,6 +83,8 @@ def _virtual_service(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entr
         yield "uses", "faults"
     if any(rule.cors_policy is not None for rule in obj.spec.http):
         yield "uses", "cors"
+    if any(block.stat_prefix for rule in obj.spec.http for block in rule.match):
+        yield "uses", "route-statistics"
 
 
 def _gateway(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
@@ -114,6 +117,10 @@ def _service_entry(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry
 
 def _peer_authentication(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
     yield "pa-namespace", obj.ref.namespace
+
+
+def _redis_route(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
+    yield "redis-host", qualify(obj.spec.host, obj.ref.namespace, settings.dns_suffix)
 
 
 def _rollout(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:
@@ -198,6 +205,7 @@ INDEXERS: Mapping[str, Indexer] = MappingProxyType(
         "RateLimitPolicy": _rate_limit_policy,
         "OverloadPolicy": _overload_policy,
         "HttpPolicy": _http_policy,
+        "RedisRoute": _redis_route,
         "Rollout": _rollout,
         "TrafficLane": _traffic_lane,
     }

@@ -77,8 +77,8 @@ def chain_filters(
         found.append(_ON_DEMAND)
     if forward_proxy or (place is not Place.INBOUND and uses(view, "dynamic-dns")):
         found.append(HttpFilter(Order.FORWARD, FORWARD, _forward_proxy()))
-    # The gates of rollouts look at what callers counted.
-    counting = place is not Place.INBOUND and uses(view, "rollouts")
+    # The gates of rollouts look at what callers counted, and rules may ask for statistics of their own.
+    counting = place is not Place.INBOUND and (uses(view, "rollouts") or uses(view, "route-statistics"))
     found.append(_COUNTING_ROUTER if counting else _ROUTER)
     return tuple(sorted(found, key=lambda each: (each.order, each.name)))
 

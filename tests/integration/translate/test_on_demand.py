@@ -76,9 +76,21 @@ class EngineWorld(SmallWorld):
 class Lazy:
     """The Envoy of a client; ``get`` sends a request through its forward proxy."""
 
-    def __init__(self, ports: dict[str, int], world: EngineWorld) -> None:
+    def __init__(self, ports: dict[str, int], world: EngineWorld, admin: Path) -> None:
         self.ports = ports
         self.world = world
+        self.admin = admin
+
+    async def stats(self, pattern: str) -> str:
+        """The statistics whose names have ``pattern``, a line each."""
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_unix_connection(str(self.admin))
+            try:
+                head = f"GET /stats?filter={pattern} HTTP/1.1\r\nhost: a\r\nconnection: close"
+                writer.write(f"{head}\r\n\r\n".encode())
+                return (await reader.read()).decode()
+            finally:
+                writer.close()
 
     async def get(self, url: str, **headers: str) -> tuple[int, str]:
         authority = url.partition("/")[0]
@@ -154,7 +166,7 @@ async def running(world: World, **changes: Any) -> AsyncIterator[Lazy]:
                     await opened("127.0.0.1", port)
             if mesh.proxy.outbound_http_port:
                 await opened(mesh.proxy.outbound_address, mesh.proxy.outbound_http_port)
-            yield Lazy(ports, told)
+            yield Lazy(ports, told, Path(name) / "admin.sock")
             assert not told.nacks(), [str(n) for n in told.nacks()]
         finally:
             await envoy.stop()
