@@ -2,7 +2,7 @@
 
 * ``commands.md``: every command, from the command line's own descriptions;
 * ``configuration.md``: every kind with its fields, from the schemas;
-* ``findings.md``: every finding, from the catalogue.
+* ``findings.md``: every finding, from the catalogue; ``replies.md``: every reply of a proxy.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def main() -> None:
         "commands.md": commands_page(),
         "configuration.md": configuration.page(),
         "findings.md": findings.page(),
+        "replies.md": findings.replies_page(),
     }
     for name, text in pages.items():
         changed = not (REFERENCE / name).exists() or (REFERENCE / name).read_text() != text

@@ -1,6 +1,6 @@
-"""``docs/reference/findings.md``, made from the catalogue.
+"""``docs/reference/findings.md`` and ``replies.md``, made from the catalogue and the table of replies.
 
-``python -m retia.analysis.reference`` prints it.
+``python -m retia.analysis.reference`` prints the former, with the argument ``replies`` the latter.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from retia.analysis.catalogue import CATALOGUE
+from retia.config.replies import REPLIES
 
 _HEAD = """# Findings
 
@@ -28,5 +29,26 @@ def page() -> str:
     return _HEAD + "\n".join(rows) + "\n"
 
 
+_REPLIES_HEAD = """# Responses that the mesh makes itself
+
+A response that a proxy makes in place of the service carries two headers: `proxy-status` (RFC 9209), which
+names the proxy, the kind of error and what Envoy knows of it, and `retia-code` with one of the codes below.
+`retia why CODE` explains a code; a pasted `proxy-status` header is understood as well. A redirect or a fixed
+answer that a rule asks for is what somebody wanted, and carries neither; so does every response of a service.
+A code is never used for something else.
+
+This page is made from the program (`make docs`).
+
+| code | what | cause | what to do |
+|---|---|---|---|
+"""
+
+
+def replies_page() -> str:
+    """The page of replies as Markdown, in the order of codes."""
+    rows = (f"| `{r.code}` | {r.title} | {r.cause} | {r.remedy} |" for _, r in sorted(REPLIES.items()))
+    return _REPLIES_HEAD + "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(replies_page() if sys.argv[1:] == ["replies"] else page())

@@ -89,7 +89,7 @@ def parse_object(data: bytes) -> ObjectFile:
     try:
         elf = _Elf(data)
         return ObjectFile(tuple(_programs(elf)), tuple(_maps(elf)))
-    except (struct.error, IndexError, ValueError, RecursionError) as error:
+    except (struct.error, IndexError, OverflowError, ValueError, RecursionError) as error:
         raise BadObject(f"the BPF object is cut off or damaged: {error}") from error
 
 

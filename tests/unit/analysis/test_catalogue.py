@@ -47,3 +47,10 @@ def test_the_page_is_fresh() -> None:
     assert page.read_text() == reference.page(), (
         "run: python -m retia.analysis.reference > docs/reference/findings.md"
     )
+
+
+def test_the_page_of_replies_is_fresh() -> None:
+    page = ROOT / "docs" / "reference" / "replies.md"
+    assert page.read_text() == reference.replies_page(), (
+        "run: python -m retia.analysis.reference replies > docs/reference/replies.md"
+    )
