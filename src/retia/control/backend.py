@@ -280,10 +280,11 @@ class ControlBackend:
         )
 
     async def mesh_settings(self) -> schema.MeshSettingsInfo:
-        return rendering.mesh_of(self._settings)
+        return rendering.mesh_of(self._core.pipeline.facts.settings)
 
     async def change_mesh_settings(self, change: schema.MeshSettingsChange) -> schema.MeshSettingsInfo:
-        settings = mesh_settings.changed(self._settings, change.model_dump(exclude_none=True))
+        before = self._core.pipeline.facts.own_settings
+        settings = mesh_settings.changed(before, change.model_dump(exclude_none=True))
         space = Space(self._store, mesh_settings.SPACE)
         try:
             await asyncio.to_thread(mesh_settings.save, space, settings)
@@ -291,7 +292,7 @@ class ControlBackend:
             raise ApiError("unavailable", f"the settings can't be written: {error}") from error
         self._core.pipeline.facts.put_settings(settings)
         self._core.pipeline.touch()
-        return rendering.mesh_of(settings)
+        return rendering.mesh_of(self._core.pipeline.facts.settings)
 
     # -- rollouts ------------------------------------------------------------------------------------------
 

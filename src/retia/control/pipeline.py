@@ -15,6 +15,7 @@ import structlog
 
 from retia.aio.tasks import Wake
 from retia.control.hub import Hub
+from retia.model.ids import Host
 from retia.model.mesh import MeshSettings
 from retia.model.resource import Name
 from retia.model.snapshot import FactKey, Snapshot
@@ -27,6 +28,9 @@ DEBOUNCE_S = 0.003
 """How long after one snapshot the next is made at the earliest; a few milliseconds, arbitrary."""
 
 RETRY_S = 5.0
+RELEASE_AFTER_S = 24 * 3600.0
+"""How long a vanished host keeps its virtual address: long enough for a service that is deployed anew, and
+for programs that keep what they once resolved. Arbitrary."""
 TRIM_EVERY_S = 60.0
 
 _log = structlog.get_logger("retia.control.pipeline")
@@ -65,6 +69,7 @@ class Pipeline:
         self._debounce_s = debounce_s
         self._wake = Wake()
         self._retry_vips_at = 0.0
+        self._vanished: dict[Host, float] = {}
 
     def touch(self) -> None:
         """Facts were put: make a snapshot soon."""
@@ -83,6 +88,7 @@ class Pipeline:
                 await asyncio.sleep(self._debounce_s)
             if time.monotonic() >= trim_at:
                 self.engine.trim(self._hub.names)
+                await self.release_vips(time.monotonic())
                 trim_at = time.monotonic() + TRIM_EVERY_S
 
     async def cycle(self) -> frozenset[FactKey]:
@@ -102,6 +108,24 @@ class Pipeline:
             listener(changed, affected)
         counters.last_s = time.perf_counter() - started
         return changed
+
+    async def release_vips(self, now: float) -> None:
+        """Give back the virtual addresses of hosts that vanished :data:`RELEASE_AFTER_S` ago; ``now`` in
+        seconds of a clock that never goes back. A controller that starts counts anew."""
+        present = self.facts.services
+        held = [host for host in self._vips.addresses() if host not in present]
+        self._vanished = {host: self._vanished.get(host, now) for host in held}
+        due = [host for host, since in self._vanished.items() if now - since >= RELEASE_AFTER_S]
+        if not due:
+            return
+        try:
+            await asyncio.to_thread(self._vips.release, due)
+        except StoreError as error:
+            _log.error("virtual addresses can't be given back", hosts=len(due), reason=str(error))
+            return
+        self.facts.drop_vips(due)
+        for host in due:
+            del self._vanished[host]
 
     async def _allocate(self) -> None:
         """Virtual addresses for hosts that have none. Without one a service can't be named, but all else

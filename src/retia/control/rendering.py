@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from retia.api import schema
 from retia.config.kinds import KINDS
 from retia.config.schema.secret import redacted
-from retia.control import delivery
+from retia.control import delivery, mesh_settings
 from retia.control.core import Core
 from retia.control.registry import HostState, ProxyState
 from retia.control.rollouts import Status
@@ -267,4 +266,6 @@ def host_of(core: Core, host: HostState) -> schema.HostInfo:
 
 
 def mesh_of(settings: MeshSettings) -> schema.MeshSettingsInfo:
-    return schema.MeshSettingsInfo(**asdict(settings))
+    return schema.MeshSettingsInfo(
+        trust_domain=settings.trust_domain, dns_suffix=settings.dns_suffix, **mesh_settings.flat(settings)
+    )

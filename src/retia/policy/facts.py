@@ -107,6 +107,11 @@ class FactBase:
         """The settings that hold."""
         return self._settings
 
+    @property
+    def own_settings(self) -> MeshSettings:
+        """The settings without what objects say."""
+        return self._base
+
     def put_objects(self, objects: Iterable[ConfigObject], removed: Iterable[ObjectRef] = ()) -> None:
         """Add, replace and remove configuration objects."""
         for ref in removed:

@@ -13,8 +13,9 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
+from retia.model.snapshot import View
 from retia.policy.traffic import TrafficPolicy
-from retia.translate import pb
+from retia.translate import access_log, pb
 from retia.translate.http_filters import ON_DEMAND_TIMEOUT_S
 from retia.translate.names import BLACK_HOLE
 
@@ -60,7 +61,7 @@ def add_listener_filter(listener: Any, name: str, parts: tuple[str, bytes]) -> N
     pb.put(listener_filter.typed_config, parts)
 
 
-def add_dialled_tcp(chain: Any, stat_prefix: str) -> None:
+def add_dialled_tcp(chain: Any, view: View, stat_prefix: str) -> None:
     """Bytes to the cluster that is named by the address that the client dialled."""
     state = set_filter_state_pb2.Config()
     value = state.on_new_connection.add()
@@ -69,22 +70,26 @@ def add_dialled_tcp(chain: Any, stat_prefix: str) -> None:
     network = chain.filters.add()
     network.name = SET_FILTER_STATE
     pb.pack(network.typed_config, state)
-    add_tcp(chain, stat_prefix, BLACK_HOLE, on_demand=True)
+    add_tcp(chain, view, stat_prefix, BLACK_HOLE, on_demand=True)
 
 
-def add_tcp(chain: Any, stat_prefix: str, cluster: str, *, on_demand: bool) -> None:
+def add_tcp(chain: Any, view: View, stat_prefix: str, cluster: str, *, on_demand: bool) -> None:
     """Bytes to a cluster."""
-    proxy = _tcp_proxy(stat_prefix, on_demand=on_demand)
+    proxy = _tcp_proxy(view, stat_prefix, on_demand=on_demand)
     proxy.cluster = cluster
     _add_proxy(chain, proxy)
 
 
 def add_weighted_tcp(
-    chain: Any, stat_prefix: str, shares: Mapping[str, int], policy: TrafficPolicy | None = None
+    chain: Any,
+    view: View,
+    stat_prefix: str,
+    shares: Mapping[str, int],
+    policy: TrafficPolicy | None = None,
 ) -> None:
     """Bytes to one of several clusters, a connection at a time, by their weights. ``policy``: the times and
     the tunnel that a rule gives connections."""
-    proxy = _tcp_proxy(stat_prefix, on_demand=True)
+    proxy = _tcp_proxy(view, stat_prefix, on_demand=True)
     if policy is not None:
         _put_connection_rules(proxy, policy)
     if len(shares) == 1:
@@ -97,8 +102,9 @@ def add_weighted_tcp(
     _add_proxy(chain, proxy)
 
 
-def _tcp_proxy(stat_prefix: str, *, on_demand: bool) -> Any:
+def _tcp_proxy(view: View, stat_prefix: str, *, on_demand: bool) -> Any:
     proxy = tcp_proxy_pb2.TcpProxy()
+    access_log.put(proxy, view)
     proxy.stat_prefix = stat_prefix
     if on_demand:
         pb.from_ads(proxy.on_demand.odcds_config)

@@ -32,5 +32,5 @@ def build_gateway(view: View) -> Built:
     network = chain.filters.add()
     network.name = SNI_CLUSTER
     pb.pack(network.typed_config, sni_cluster_pb2.SniCluster())
-    add_tcp(chain, GATEWAY, BLACK_HOLE, on_demand=True)
+    add_tcp(chain, view, GATEWAY, BLACK_HOLE, on_demand=True)
     return Built(GATEWAY, pb.dump(listener))

@@ -12,7 +12,8 @@ from typing import Any
 
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from retia.translate import local_replies, pb
+from retia.model.snapshot import View
+from retia.translate import access_log, local_replies, pb
 from retia.translate.http_filters import HttpFilter
 
 HCM = "envoy.filters.network.http_connection_manager"
@@ -56,8 +57,9 @@ def put_filters(manager: Any, filters: Iterable[HttpFilter]) -> None:
         pb.put(http_filter.typed_config, each.config)
 
 
-def add_to(chain: Any, manager: Any) -> None:
-    """Put the manager into a filter chain."""
+def add_to(chain: Any, manager: Any, view: View) -> None:
+    """Put the manager into a filter chain, with the mesh's access log."""
+    access_log.put(manager, view)
     network = chain.filters.add()
     network.name = HCM
     pb.pack(network.typed_config, manager)

@@ -136,7 +136,7 @@ def build_inbound(view: View) -> Built:
         _put_matcher(listener.filter_chain_matcher, open_plans)
     else:
         # A listener needs a chain; nothing leads to this one.
-        _add_refusing(listener)
+        _add_refusing(listener, view)
     security = tuple(dict.fromkeys(p for plan in plans for p in plan.mode.provenance))
     policies = (p for plan in open_plans for p in port_provenance(view, plan.number))
     provenance = tuple(dict.fromkeys((*security, *policies)))
@@ -175,7 +175,7 @@ def _add_chains(listener: Any, view: View, plan: PortPlan, trust_domain: str) ->
         # TLS that isn't the mesh's is the application's own: nothing in it can be parsed.
         foreign = _chain(listener, f"foreign-{plan.number}")
         _put_network_filters(foreign, view, plan)
-        add_tcp(foreign, f"inbound_{plan.number}", str(InboundPort(plan.number)), on_demand=False)
+        add_tcp(foreign, view, f"inbound_{plan.number}", str(InboundPort(plan.number)), on_demand=False)
 
 
 def _takes_plaintext(plan: PortPlan) -> bool:
@@ -201,7 +201,7 @@ def _add_application(chain: Any, view: View, plan: PortPlan, codec: Any) -> None
     cluster = str(InboundPort(plan.number))
     _put_network_filters(chain, view, plan)
     if not plan.http:
-        add_tcp(chain, f"inbound_{plan.number}", cluster, on_demand=False)
+        add_tcp(chain, view, f"inbound_{plan.number}", cluster, on_demand=False)
         return
     manager = hcm.new_manager(f"inbound_{plan.number}")
     manager.codec_type = codec
@@ -223,12 +223,12 @@ def _add_application(chain: Any, view: View, plan: PortPlan, codec: Any) -> None
     add_critical_routes(virtual_host, view, plan.number, route)
     virtual_host.routes.append(route)
     hcm.put_filters(manager, chain_filters(view, Place.INBOUND, on_demand=False, port=plan.number))
-    hcm.add_to(chain, manager)
+    hcm.add_to(chain, manager, view)
 
 
-def _add_refusing(listener: Any) -> None:
+def _add_refusing(listener: Any, view: View) -> None:
     chain = _chain(listener, "refuse")
-    add_tcp(chain, "inbound_refused", "BlackHoleCluster", on_demand=False)
+    add_tcp(chain, view, "inbound_refused", "BlackHoleCluster", on_demand=False)
     chain.filter_chain_match.destination_port.value = 1
     chain.filter_chain_match.source_ports.append(1)
 

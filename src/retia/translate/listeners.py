@@ -110,8 +110,8 @@ def _outbound_http(view: View) -> Built:
         chain = listener.filter_chains.add()
         chain.name = str(port)
         chain.filter_chain_match.destination_port.value = port
-        _add_discovered_http(chain, f"outbound_{port}", str(port), filters)
-    add_dialled_tcp(listener.default_filter_chain, "outbound_other")
+        _add_discovered_http(chain, view, f"outbound_{port}", str(port), filters)
+    add_dialled_tcp(listener.default_filter_chain, view, "outbound_other")
     return Built(OUTBOUND_HTTP, pb.dump(listener), refs=_route_refs(ports))
 
 
@@ -127,14 +127,14 @@ def _outbound_auto(view: View) -> Built:
         chain.filter_chain_match.destination_port.value = port
         chain.filter_chain_match.transport_protocol = "raw_buffer"
         chain.filter_chain_match.application_protocols.extend(_DETECTED_HTTP)
-        _add_discovered_http(chain, f"outbound_auto_{port}", str(port), filters)
-    add_dialled_tcp(listener.default_filter_chain, "outbound_auto_tcp")
+        _add_discovered_http(chain, view, f"outbound_auto_{port}", str(port), filters)
+    add_dialled_tcp(listener.default_filter_chain, view, "outbound_auto_tcp")
     return Built(OUTBOUND_AUTO, pb.dump(listener), refs=_route_refs(ports))
 
 
 def _outbound_tcp(view: View) -> Built:
     listener = _captured(view, OUTBOUND_TCP, "outbound_tcp_port")
-    add_dialled_tcp(listener.filter_chains.add(), "outbound_tcp")
+    add_dialled_tcp(listener.filter_chains.add(), view, "outbound_tcp")
     listener.filter_chains[0].name = "tcp"
     return Built(OUTBOUND_TCP, pb.dump(listener))
 
@@ -150,7 +150,7 @@ def _explicit(view: View) -> Built:
     hcm.put_discovered_routes(manager, EXPLICIT)
     filters = chain_filters(view, Place.OUTBOUND, on_demand=True, forward_proxy=allow_any(view))
     hcm.put_filters(manager, filters)
-    hcm.add_to(chain, manager)
+    hcm.add_to(chain, manager, view)
     refs = (Name(TypeUrl.ROUTE, EXPLICIT), Name(TypeUrl.VIRTUAL_HOST, placeholder(EXPLICIT)))
     return Built(EXPLICIT, pb.dump(listener), refs=refs)
 
@@ -168,7 +168,7 @@ def _upstream(view: View, name: str) -> Built:
         chain = listener.filter_chains.add()
         chain.name = "http"
         filters = chain_filters(view, Place.OUTBOUND, on_demand=True)
-        _add_discovered_http(chain, name, name, filters)
+        _add_discovered_http(chain, view, name, name, filters)
     rules = NO_RULES if protocol.is_http else rules_at(view, upstream.host, upstream.port)
     if protocol is Protocol.AUTO:
         chain.filter_chain_match.transport_protocol = "raw_buffer"
@@ -203,12 +203,12 @@ def _captured(view: View, name: str, port_attribute: str) -> Any:
 
 
 def _add_discovered_http(
-    chain: Any, stat_prefix: str, route_config: str, filters: Iterable[HttpFilter]
+    chain: Any, view: View, stat_prefix: str, route_config: str, filters: Iterable[HttpFilter]
 ) -> None:
     manager = hcm.new_manager(stat_prefix)
     hcm.put_discovered_routes(manager, route_config)
     hcm.put_filters(manager, filters)
-    hcm.add_to(chain, manager)
+    hcm.add_to(chain, manager, view)
 
 
 def _route_refs(ports: tuple[int, ...]) -> tuple[Name, ...]:

@@ -25,6 +25,7 @@ from retia.policy.traffic import TrafficPolicy, traffic_policy
 from retia.translate import pb
 from retia.translate.chains import add_inspectors, add_weighted_tcp
 from retia.translate.names import BLACK_HOLE, Opaque, Outbound, TcpDial
+from retia.translate.redis import add_redis
 
 NO_RULES = TcpRules(())
 ANY_SNI = "*"
@@ -43,7 +44,7 @@ def sole_target(rules: TcpRules) -> Target | None:
 
 def needs_listener(rules: TcpRules) -> bool:
     """Whether a single cluster can't say it."""
-    return any(rule.snis or len(rule.targets) != 1 for rule in rules.rules)
+    return rules.redis is not None or any(rule.snis or len(rule.targets) != 1 for rule in rules.rules)
 
 
 def rules_connections(view: View, target: Target) -> bool:
@@ -112,6 +113,11 @@ def add_rule_chains(
     """A chain for each rule with server names, and the default chain: the first rule for every connection, or
     the service itself. Returns the clusters that they need."""
     clusters: set[str] = set()
+    if rules.redis is not None:
+        chain = listener.default_filter_chain if listener.filter_chains else listener.filter_chains.add()
+        chain.name = "redis"
+        clusters = add_redis(chain, stat_prefix, rules.redis, lambda target: _cluster(view, target))
+        return tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(clusters))
     for rule in rules.rules:
         if rule.snis:
             chain = listener.filter_chains.add()
@@ -137,7 +143,7 @@ def add_targets(view: View, chain: Any, stat_prefix: str, targets: tuple[Weighte
         cluster = _cluster(view, each.target)
         shares[cluster] = shares.get(cluster, 0) + each.weight
     policy = connection_policy(view, (each.target for each in targets))
-    add_weighted_tcp(chain, stat_prefix, shares or {BLACK_HOLE: 1}, policy)
+    add_weighted_tcp(chain, view, stat_prefix, shares or {BLACK_HOLE: 1}, policy)
     return set(shares)
 
 

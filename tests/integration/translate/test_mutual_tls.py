@@ -183,7 +183,7 @@ def bootstrap(made: World, secret_file: Path, identity: str = "") -> Any:
     manager = hcm.new_manager("caller")
     manager.route_config.virtual_hosts.append(client.virtual_host("9080/reviews"))
     hcm.put_filters(manager, chain_filters(client.view, Place.OUTBOUND, on_demand=False))
-    hcm.add_to(caller.filter_chains.add(), manager)
+    hcm.add_to(caller.filter_chains.add(), manager, client.view)
     return message
 
 

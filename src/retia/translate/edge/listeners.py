@@ -85,7 +85,7 @@ def _status(view: View) -> Built:
     route.match.path = STATUS_PATH
     route.direct_response.status = 200
     hcm.put_filters(manager, chain_filters(view, Place.GATEWAY, on_demand=False)[-1:])
-    hcm.add_to(listener.filter_chains.add(), manager)
+    hcm.add_to(listener.filter_chains.add(), manager, view)
     found = view.query(edge_servers, "")
     return Built(EDGE_STATUS, pb.dump(listener), provenance=found.provenance, findings=found.findings)
 
@@ -155,7 +155,7 @@ class _Builder:
                 network = chain.filters.add()
                 network.name = SNI_CLUSTER
                 pb.pack(network.typed_config, sni_cluster_pb2.SniCluster())
-                add_tcp(chain, _stat(self.port), BLACK_HOLE, on_demand=True)
+                add_tcp(chain, self.view, _stat(self.port), BLACK_HOLE, on_demand=True)
             return
         opened = server.tls.mode.is_opened
         rules = self._rules(server)
@@ -225,7 +225,7 @@ class _Builder:
         manager.rds.route_config_name = routes
         pb.from_ads(manager.rds.config_source)
         hcm.put_filters(manager, edge_filters(self.view, grpc_web=grpc_web))
-        hcm.add_to(chain, manager)
+        hcm.add_to(chain, manager, self.view)
         self.refs[Name(TypeUrl.ROUTE, routes)] = None
         self.provenance.update(dict.fromkeys(gateway_provenance(self.view)))
         self.refs.update(dict.fromkeys(gateway_refs(self.view)))

@@ -7,9 +7,10 @@ from retia.model.mesh import LocalityRules
 from retia.policy.traffic.locality import Near, dense, matches, parts
 
 HERE = "eu/a/1"
+NEAREST = LocalityRules()
 
 
-def far(locality: str, rules: LocalityRules = LocalityRules(), **labels: str) -> int:
+def far(locality: str, rules: LocalityRules = NEAREST, **labels: str) -> int:
     mine = (("tier", "gold"), ("topology.kubernetes.io/region", "eu"))
     return Near(rules, HERE, mine, failover=True).priority(
         locality, tuple(sorted(labels.items())), HostId("h")
