@@ -12,6 +12,7 @@ from retia._generated import agent_pb2 as pb
 from retia.control.convert import Message
 from retia.model.mesh import EndpointSet, Service
 from retia.model.snapshot import FactKey, Snapshot
+from retia.policy.services import UNIX, is_address
 
 CHUNK = 1000
 """Entries in one message."""
@@ -22,9 +23,12 @@ def entry_of(service: Service, endpoints: EndpointSet | None) -> Message:
     entry = pb.NameEntry(host=service.host, vip=service.vip)
     for port in service.ports:
         entry.ports.add(number=port.number, protocol=port.protocol)
-    if endpoints is not None:
-        addresses = {f"{e.address}:{e.app_port or e.port}" for e in endpoints.endpoints if e.address}
-        entry.endpoints.extend(sorted(addresses))
+    # Further addresses of the service itself are captured as its instances' are.
+    addresses = {f"{a}:{p.number}" for a in service.networks if is_address(a) for p in service.ports}
+    for each in endpoints.endpoints if endpoints is not None else ():
+        if each.address and not each.address.startswith(UNIX):
+            addresses.add(f"{each.address}:{each.app_port or each.port}")
+    entry.endpoints.extend(sorted(addresses))
     return entry
 
 
