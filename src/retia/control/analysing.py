@@ -16,6 +16,9 @@ from retia.model.mesh import EndpointSet, MeshSettings, Workload
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.policy.facts import FactBase
 
+FRESH_S = 5.0
+"""How long the findings of proxies' resources are good for: proxies ask for more without a new snapshot."""
+
 
 class Analysing:
     """Remembers the findings of the newest snapshot."""
@@ -23,6 +26,7 @@ class Analysing:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._analysed: tuple[int, tuple[Finding, ...]] = (-1, ())
+        self._built: tuple[int, float, tuple[Finding, ...]] = (-1, 0.0, ())
         self._lock = asyncio.Lock()
 
     async def now(self) -> tuple[Finding, ...]:
@@ -56,6 +60,9 @@ class Analysing:
 
     async def of_proxies(self) -> tuple[Finding, ...]:
         """What building the resources that proxies have has to say."""
+        revision, moment = self._core.pipeline.engine.snapshot.revision, self._core.clock.monotonic()
+        if self._built[0] == revision and moment < self._built[1]:
+            return self._built[2]
         found: dict[Finding, None] = {}
         looked = 0
         for _, state in list(self._core.registry.all_proxies()):
@@ -65,7 +72,8 @@ class Analysing:
                 looked += 1
                 if looked % delivery.STEP == 0:
                     await asyncio.sleep(0)
-        return tuple(sorted(found, key=str))
+        self._built = (revision, moment + FRESH_S, tuple(sorted(found, key=str)))
+        return self._built[2]
 
     def _with(self, parsed: Parsed, removed: Collection[ObjectRef]) -> list[ConfigObject]:
         objects = {**self._core.pipeline.facts.objects, **{obj.ref: obj for obj in parsed.objects}}

@@ -37,6 +37,8 @@ from retia.sources.store import (
 )
 
 ANALYSE_AFTER_S = 0.05
+_FEW = 100
+"""So many objects are read one by one; for more the whole store is."""
 T = TypeVar("T")
 
 
@@ -122,7 +124,7 @@ class Editing:
     # -- parts -------------------------------------------------------------------------------------------
 
     async def _changes(self, parsed: Parsed, request: schema.ApplyRequest) -> list[Put | Delete]:
-        stored = {o.ref: o for o in (await reading(self._store.list)).objects}
+        stored = await reading(lambda: self._stored(parsed, everything=request.prune))
         for document in parsed.documents:
             _check_owner(stored.get(document.ref), request.owner)
         changes: list[Put | Delete] = [
@@ -133,6 +135,13 @@ class Editing:
             owned = (o for o in stored.values() if o.source.owner == request.owner)
             changes += [Delete(o.ref, o.revision) for o in owned if o.ref not in kept]
         return changes
+
+    def _stored(self, parsed: Parsed, *, everything: bool) -> dict[ObjectRef, StoredObject]:
+        """What is stored now of the documents' objects, or all there is."""
+        if everything or len(parsed.documents) > _FEW:
+            return {each.ref: each for each in self._store.list().objects}
+        found = (self._store.get(document.ref) for document in parsed.documents)
+        return {each.ref: each for each in found if each is not None}
 
     async def _reverse(self, change: Change, revision: int) -> Put | Delete:
         """What makes an object what it was before; it must be what that write made of it."""

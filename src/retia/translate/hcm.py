@@ -24,8 +24,9 @@ own idle timeout, so that slow answers live."""
 _HTTP = http_connection_manager_pb2.HttpConnectionManager
 
 
-def new_manager(stat_prefix: str) -> Any:
-    """A connection manager with the settings that all have in common, without routes and filters."""
+def new_manager(stat_prefix: str, *, outside: bool = False) -> Any:
+    """A connection manager with the settings that all have in common, without routes and filters.
+    ``outside``: clients aren't of the mesh, so its own responses name no address within."""
     manager = http_connection_manager_pb2.HttpConnectionManager()
     manager.stat_prefix = stat_prefix
     manager.codec_type = _HTTP.AUTO
@@ -37,7 +38,7 @@ def new_manager(stat_prefix: str) -> Any:
     manager.upgrade_configs.add().upgrade_type = "websocket"
     # Over HTTP/2 an upgrade is an extended CONNECT (RFC 8441).
     manager.http2_protocol_options.allow_connect = True
-    local_replies.put(manager)
+    local_replies.put(manager, details=not outside)
     return manager
 
 

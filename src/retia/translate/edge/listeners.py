@@ -27,8 +27,9 @@ from retia.policy.edge import edge_servers, edge_tcp
 from retia.policy.edge.forms import EdgeProtocol, EdgeServer, EdgeTlsMode, TcpRule
 from retia.translate import hcm, pb
 from retia.translate.chains import add_listener_filter, add_tcp, new_listener, tls_inspector_parts
+from retia.translate.edge.connect import CONNECT
 from retia.translate.edge.ports import EdgePort, edge_ports, route_config
-from retia.translate.edge.tls import put_server, secrets_of, server_context
+from retia.translate.edge.tls import DEMANDING, put_server, secrets_of, server_context
 from retia.translate.gateway import HELLO_TIMEOUT_S, SNI_CLUSTER
 from retia.translate.http_filters import HttpFilter, Order, Place, chain_filters, gateway_provenance
 from retia.translate.names import BLACK_HOLE, EDGE_STATUS
@@ -113,7 +114,7 @@ class _Builder:
             refs=tuple(self.refs),
             provenance=tuple(self.provenance),
             findings=tuple(self.findings),
-            security=any(server.tls is not None for server in self.port.servers),
+            security=any(_guards(server) for server in self.port.servers),
         )
 
     # -- TCP -------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class _Builder:
     def _add_http(self, chain: Any, server: EdgeServer, *, grpc_web: bool) -> None:
         routes = route_config(self.port, server)
         chain.name = chain.name or routes
-        manager = hcm.new_manager(_stat(self.port))
+        manager = hcm.new_manager(_stat(self.port), outside=True)
         put_edge_settings(manager, self.view)
         manager.rds.route_config_name = routes
         pb.from_ads(manager.rds.config_source)
@@ -258,6 +259,11 @@ class _Builder:
         return listener
 
 
+def _guards(server: EdgeServer) -> bool:
+    """Whether the server keeps anybody out: then an older version that may not do so must not stay."""
+    return server.tls is not None and server.tls.mode in DEMANDING
+
+
 def edge_filters(view: View, *, grpc_web: bool) -> tuple[HttpFilter, ...]:
     """The HTTP filters of a server."""
     found = chain_filters(view, Place.GATEWAY, on_demand=False)
@@ -273,6 +279,8 @@ def put_edge_settings(manager: Any, view: View) -> None:
     manager.use_remote_address.value = True
     manager.xff_num_trusted_hops = _trusted_proxies(view)
     manager.generate_request_id.value = True
+    # What may be tunnelled to is said by routes; without one that says so it is refused.
+    manager.upgrade_configs.add().upgrade_type = CONNECT
     manager.forward_client_cert_details = _HTTP.SANITIZE_SET
     details = manager.set_current_client_cert_details
     details.subject.value = True
