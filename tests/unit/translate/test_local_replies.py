@@ -1,4 +1,4 @@
-"""The headers of responses that proxies make themselves, as generated; a real Envoy is in tests/integration."""
+"""The headers of responses that proxies make themselves, as generated."""
 
 from __future__ import annotations
 
