@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -52,8 +51,6 @@ ORIGIN = "retia"
 HOST_SELECTION_ATTEMPTS = 5
 """How often a retry looks for an endpoint that wasn't tried; Istio's number."""
 NO_TARGET_STATUS = 503
-NO_BACKEND = "NoBackend"
-"""The cluster, which never exists, of a share of requests that has no destination."""
 
 
 @dataclass(slots=True)
@@ -75,6 +72,8 @@ class Scene:
 def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: str = "") -> None:
     """Append the rule's routes, one for each match."""
     for match in rule.matches or (RequestMatch(),):
+        if any(each.broken and each.weight for each in rule.targets):
+            _add_broken(virtual_host, scene, rule, match)
         route = virtual_host.routes.add()
         route.name = _name(rule, match)
         if match.stat_prefix:
@@ -93,6 +92,21 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
         else:
             _put_route(route, scene, rule, default_host)
         put_route_features(route, scene.view, rule)
+
+
+def _add_broken(virtual_host: Any, scene: Scene, rule: HttpRule, match: RequestMatch) -> None:
+    """The share of requests whose destination does not exist is answered by a route of its own. A cluster
+    that does not exist would be asked for, and waited for, by every request."""
+    route = virtual_host.routes.add()
+    route.name = _name(rule, match)
+    put_origin(route, rule)
+    _put_match(route.match, match)
+    total = sum(each.weight for each in rule.targets)
+    part = sum(each.weight for each in rule.targets if each.broken)
+    pb.millionths(route.match.runtime_fraction.default_value, round(1_000_000 * part / total))
+    _put_edits(route, HeaderEdits(), rule.response)
+    route.direct_response.status = rule.broken_status
+    put_route_features(route, scene.view, rule)
 
 
 def _name(rule: HttpRule, match: RequestMatch) -> str:
@@ -179,6 +193,9 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
     # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
     pb.duration(action.timeout, rule.timeout_s)
     # A gRPC call ends at its client's deadline (DEADLINE_EXCEEDED, where a route's timeout gives UNAVAILABLE).
+    # A route that says so is no longer held to its timeout: its longest duration says the same again.
+    if rule.timeout_s:
+        pb.duration(action.max_stream_duration.max_stream_duration, rule.timeout_s)
     pb.duration(action.max_stream_duration.grpc_timeout_header_max, rule.timeout_s)
     pb.duration(action.idle_timeout, 0)
     if rule.retry is not None:
@@ -195,16 +212,14 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
 
 def _put_weighted(action: Any, scene: Scene, rule: HttpRule, default_host: str) -> None:
     """Several destinations. In Envoy, and so in Istio, a new host of the whole route wins over theirs."""
-    for weighted in rule.targets:
+    for weighted in (each for each in rule.targets if not each.broken):
         entry = action.weighted_clusters.clusters.add()
-        entry.name = NO_BACKEND if weighted.broken else scene.cluster(weighted.target)
+        entry.name = scene.cluster(weighted.target)
         entry.weight.value = weighted.weight
         _put_edits(entry, weighted.request, weighted.response)
         host = weighted.request.host or default_host
         if host:
             entry.host_rewrite_literal = host
-    if rule.broken_status == HTTPStatus.INTERNAL_SERVER_ERROR and any(each.broken for each in rule.targets):
-        action.cluster_not_found_response_code = route_components_pb2.RouteAction.INTERNAL_SERVER_ERROR
 
 
 def _put_retry(policy: Any, retry: Retry, *, hashed: bool) -> None:
