@@ -192,8 +192,8 @@ def _put_route(route: Any, scene: Scene, rule: HttpRule, default_host: str) -> N
         action.host_rewrite_literal = host
     # Opaque waiting for a virtual host is bounded by the manager's idle timeout; a delivered route has none.
     pb.duration(action.timeout, rule.timeout_s)
-    # A gRPC call ends at its client's deadline (DEADLINE_EXCEEDED, where a route's timeout gives UNAVAILABLE).
-    # A route that says so is no longer held to its timeout: its longest duration says the same again.
+    # A gRPC call ends at its client's deadline (DEADLINE_EXCEEDED; a route's timeout gives UNAVAILABLE). A
+    # route that says so isn't held to its timeout any longer: its longest duration says the same again.
     if rule.timeout_s:
         pb.duration(action.max_stream_duration.max_stream_duration, rule.timeout_s)
     pb.duration(action.max_stream_duration.grpc_timeout_header_max, rule.timeout_s)
