@@ -28,8 +28,19 @@ PORTS = {
     "smtp": "2525",  # undeclared, and the server speaks first
     "tls": "8443/tls",
     "redis": "6379/tcp",
+    "store": "6379/tcp",
+    "sessions": "6379/tcp",
     "h2c": "8081/http2",
 }
+BY_KEYS = """\
+apiVersion: retia.dev/v1alpha1
+kind: RedisRoute
+metadata: {name: store}
+spec:
+  host: store
+  routes:
+  - {prefix: "session:", removePrefix: true, destination: {host: sessions}}
+"""
 
 
 def certificate(path: Path, name: str) -> None:
@@ -73,6 +84,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     }
     (folder / "retia.yaml").write_text(json.dumps({"services": services}))
     with Stage(folder / "retia.yaml", capture="ebpf") as stage:
+        stage.apply_text(BY_KEYS)
         retia = [sys.executable, "-c", "from retia.cli.main import main; raise SystemExit(main())"]
         done = subprocess.run(
             [*retia, "run", "--service-account", "caller", "--", sys.executable, str(FOLDER / "client.py")],
@@ -135,3 +147,12 @@ def test_tls_of_the_applications_own_is_not_opened(said: dict[str, Any]) -> None
 
 def test_redis_as_opaque_tcp(said: dict[str, Any]) -> None:
     assert said["redis"] == ["OK", "v", "PONG"]
+
+
+def test_redis_commands_go_by_their_keys(said: dict[str, Any]) -> None:
+    assert said["redis_by_keys"] == {
+        "written": ["OK", "OK"],
+        "through": ["x", "y"],
+        "sessions": ["x", ""],
+        "several": ["x", "y"],
+    }

@@ -29,6 +29,7 @@ from retia.config.schema.namespace import NamespaceSpec
 from retia.config.schema.overload_policy import OverloadPolicy
 from retia.config.schema.proxy_config import ProxyConfig
 from retia.config.schema.rate_limit_policy import RateLimitPolicy
+from retia.config.schema.redis_route import RedisRoute
 from retia.config.schema.rollout import Rollout
 from retia.config.schema.sidecar import Sidecar
 from retia.config.schema.traffic_lane import TrafficLane
@@ -84,6 +85,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(NETWORKING, "EnvoyFilter", ("v1alpha3",), EnvoyFilter),
             Kind(SECURITY, "PeerAuthentication", _ISTIO_VERSIONS, PeerAuthentication),
             Kind("", "Service", ("v1",), Service),
+            Kind("retia.dev", "RedisRoute", ("v1alpha1",), RedisRoute),
             Kind("retia.dev", "Rollout", ("v1alpha1",), Rollout),
             Kind("retia.dev", "TrafficLane", ("v1alpha1",), TrafficLane),
             Kind("retia.dev", "RateLimitPolicy", ("v1alpha1",), RateLimitPolicy),

@@ -542,8 +542,9 @@ class Stream:
         return False
 
     def _listeners_sent(self, sub: Subscription, resource: Resource) -> bool:
-        """Whether the internal listeners that a cluster leads to are on their way; puts those that aren't in
-        line. A connection through such a cluster would be refused before."""
+        """Whether the internal listeners that a cluster leads to are on their way, and what they lead to is
+        ready; puts listeners that aren't sent in line. A connection through such a cluster would be refused
+        before, and a command of Redis answered with an error."""
         listeners = self._subs.get(TypeUrl.LISTENER)
         if sub.type is not TypeUrl.CLUSTER or listeners is None or not listeners.wildcard:
             return True
@@ -564,10 +565,30 @@ class Stream:
         if not listener.exists or listeners.rejected.get(listener.name) == listener.version:
             return True
         if listeners.sent.get(listener.name) == listener.version:
-            return True
+            return all(self._is_warm(r) for r in listener.refs if r.type is TypeUrl.CLUSTER)
         if ref.name not in listeners.dirty and not any(ref.name in group for group in listeners.suspects):
             listeners.mark(ref.name)
         return False
+
+    def _is_warm(self, ref: Name) -> bool:
+        """Whether the client has a cluster and its endpoints, as far as there are any to be had: it puts a
+        cluster to use only then."""
+        cluster = self._world.get(ref)
+        clusters = self._subs.get(TypeUrl.CLUSTER)
+        if cluster is None or clusters is None:
+            return False
+        if not cluster.exists or clusters.rejected.get(cluster.name) == cluster.version:
+            return True
+        if clusters.good.get(cluster.name) != cluster.version:
+            return False
+        return all(self._has_endpoints(r) for r in cluster.refs if r.type is TypeUrl.ENDPOINTS)
+
+    def _has_endpoints(self, ref: Name) -> bool:
+        found = self._world.get(ref)
+        if found is not None and not found.exists:
+            return True
+        endpoints = self._subs.get(TypeUrl.ENDPOINTS)
+        return endpoints is not None and (ref.name in endpoints.good or ref.name in endpoints.rejected)
 
     def _referrers_busy(self) -> bool:
         """Whether something that may refer to a cluster is still to be replaced at the client."""

@@ -115,18 +115,31 @@ def tls() -> Any:
 
 
 def redis() -> Any:
+    return [_redis("redis", "set", "k", "v"), _redis("redis", "get", "k"), _redis("redis", "ping")]
+
+
+def redis_by_keys() -> Any:
+    """Keys that begin with ``session:`` are kept by another server, without that prefix."""
+    written = [_redis("store", "set", "session:1", "x"), _redis("store", "set", "other", "y")]
+    return {
+        "written": written,
+        "through": [_redis("store", "get", "session:1"), _redis("store", "get", "other")],
+        "sessions": [_redis("sessions", "get", "1"), _redis("sessions", "get", "other")],
+        "several": _redis("store", "mget", "session:1", "other").split(),
+    }
+
+
+def _redis(server: str, *words: str) -> str:
     program = shutil.which("redis-cli") or sys.exit("redis-cli is not installed")
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            [program, "-h", "redis", *words], capture_output=True, text=True, timeout=10, check=False
-        )
-        return (done.stdout or done.stderr).strip()
-
-    return [ask("set", "k", "v"), ask("get", "k"), ask("ping")]
+    command = [program, "-h", server, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return (done.stdout or done.stderr).strip()
 
 
-CALLS = (http, long_body, events, upgrade_to_h2c, prior_knowledge, grpc, websocket, smtp, tls, redis)
+CALLS = (
+    *(http, long_body, events, upgrade_to_h2c, prior_knowledge),
+    *(grpc, websocket, smtp, tls, redis, redis_by_keys),
+)
 
 if __name__ == "__main__":
     result = {}

@@ -151,6 +151,9 @@ def redis() -> None:
     )
 
 
+store = sessions = redis
+
+
 def h2c() -> None:
     """HTTP/2 without TLS: nginx."""
     folder = Path(os.environ["PEER_FOLDER"])

@@ -434,7 +434,25 @@ class TestOrder:
         talk.ask(LDS)
         talk.ask(CDS)
         talk.settle()
-        assert said(talk.ask(CDS, "dialled")) == ["CDS v1 v2", "LDS inner", "CDS dialled"]
+        assert said(talk.ask(CDS, "dialled")) == ["CDS v1 v2", "LDS inner"]
+        assert said(talk.settle()) == []
+        assert said(talk.ask(EDS, "v1")) == ["EDS v1"]
+        assert said(talk.settle()) == [], "the other destination has no endpoints yet"
+        assert said(talk.ask(EDS, "v2")) == ["EDS v2"]
+        assert said(talk.settle()) == ["CDS dialled"]
+
+    def test_destinations_that_will_never_have_endpoints_hold_nothing_up(
+        self, world: DictWorld, talk: Talk
+    ) -> None:
+        world.cluster("v1")
+        world.drop(EDS, "v1")
+        world.put(LDS, "inner", refs=[Name(CDS, "v1"), Name(CDS, "gone")])
+        world.put(CDS, "dialled", refs=[Name(LDS, "inner")])
+        talk.ask(LDS)
+        talk.ask(CDS)
+        talk.settle()
+        talk.ask(CDS, "dialled")
+        assert said(talk.settle()) == ["CDS dialled"]
 
     def test_a_host_waits_for_the_whole_way_behind_it(self, world: DictWorld, talk: Talk) -> None:
         world.cluster("v1")
@@ -444,7 +462,10 @@ class TestOrder:
         talk.ask(LDS)
         talk.ask(CDS)
         talk.settle()
-        assert said(talk.ask(VHDS, "80/a")) == ["CDS v1", "LDS inner", "CDS dialled", "VHDS 80/a"]
+        assert said(talk.ask(VHDS, "80/a")) == ["CDS v1", "LDS inner"]
+        talk.settle()
+        talk.ask(EDS, "v1")
+        assert said(talk.settle()) == ["CDS dialled", "VHDS 80/a"]
 
     def test_a_cluster_does_not_wait_for_a_listener_that_was_refused(
         self, world: DictWorld, talk: Talk

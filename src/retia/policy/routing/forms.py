@@ -120,6 +120,8 @@ class Fault:
 class Mirror:
     target: Target
     share: int = MILLION
+    exclude_reads: bool = False
+    """Redis only: copy what changes data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +239,32 @@ class TcpRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisKeys:
+    """Redis commands whose key begins with ``prefix`` (empty: all others)."""
+
+    prefix: str
+    remove_prefix: bool
+    target: Target
+    read_from: Target | None = None
+    """Where those go that only read; ``None``: to the target."""
+    mirrors: tuple[Mirror, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisRules:
+    """Where the commands of a connection go, each by its key."""
+
+    keys: tuple[RedisKeys, ...]
+    case_insensitive: bool = False
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class TcpRules:
     """What holds for connections to one host and port. No rules: none is for this client."""
 
     rules: tuple[TcpRule, ...]
     provenance: tuple[Provenance, ...] = ()
     findings: tuple[Finding, ...] = ()
+    redis: RedisRules | None = None
+    """The connection is looked into: it speaks Redis. There are no other rules then."""

@@ -31,8 +31,12 @@ def tcp_rules(view: View, key: tuple[str, int, str]) -> TcpRules | None:
     """
     # Imported here: it reads into the forms of this package.
     from retia.policy.gateway_api import mesh as gateway_api
+    from retia.policy.routing.redis import redis_rules
 
     host, port, ip = key
+    commands = redis_rules(view, (host, port))
+    if commands is not None:
+        return commands
     found = virtual_services(view, host, "tls", "tcp")
     rules = tcp_rules_of(view, found, host, port, ip=ip) if found else None
     if rules is not None and (rules.rules or rules.findings):
