@@ -6,6 +6,7 @@ import base64
 import http.client
 import socket
 import ssl
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,15 @@ class Echo(http.server.BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self):
+        if self.headers.get("upgrade") == "websocket":
+            self.send_response(101)
+            self.send_header("connection", "upgrade")
+            self.send_header("upgrade", "websocket")
+            self.end_headers()
+            self.wfile.flush()
+            self.wfile.write(self.rfile.readline().upper())
+            self.close_connection = True
+            return
         seen = {"who": os.environ["WHO"], "path": self.path, "headers": dict(self.headers)}
         body = json.dumps(seen).encode()
         self.send_response(200)
@@ -47,12 +57,45 @@ if len(sys.argv) > 2:
 server.serve_forever()
 """
 
+GREETER = """
+import asyncio
+from grpclib.const import Cardinality, Handler
+from grpclib.encoding.base import CodecBase
+from grpclib.server import Server
+
+class Bytes(CodecBase):
+    __content_subtype__ = "proto"
+
+    def encode(self, message, message_type):
+        return message
+
+    def decode(self, data, message_type):
+        return data
+
+class Greeter:
+    async def greet(self, stream):
+        await stream.send_message(b"hello " + await stream.recv_message())
+
+    def __mapping__(self):
+        return {"/test.Greeter/Greet": Handler(self.greet, Cardinality.UNARY_UNARY, bytes, bytes)}
+
+async def main():
+    server = Server([Greeter()], codec=Bytes())
+    await server.start("0.0.0.0", 9000)
+    await server.wait_closed()
+
+asyncio.run(main())
+"""
+
 MESH = """
 services:
   web:
     command: {python} echo.py 8000
     ports: [8000/http]
     environment: {{WHO: web}}
+  greeter:
+    command: {python} greeter.py
+    ports: [9000/grpc]
   vault:
     command: {python} echo.py 8443 own.pem
     ports: [8443/tls]
@@ -78,6 +121,8 @@ spec:
   - port: {number: 80, name: http-redirect, protocol: HTTP}
     hosts: [shop.example]
     tls: {httpsRedirect: true}
+  - port: {number: 80, name: grpc-web, protocol: GRPC-WEB}
+    hosts: [greeter.example]
   - port: {number: 443, name: https, protocol: HTTPS}
     hosts: [shop.example]
     tls: {mode: SIMPLE, credentialName: shop}
@@ -98,7 +143,18 @@ spec:
   hosts: [plain.example, shop.example, staff.example, shut.example]
   gateways: [edge]
   http:
+  - match: [{method: {exact: CONNECT}}]
+    route: [{destination: {host: vault, port: {number: 8443}}}]
   - route: [{destination: {host: web}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: greeter}
+spec:
+  hosts: [greeter.example]
+  gateways: [edge]
+  http:
+  - route: [{destination: {host: greeter}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -203,7 +259,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     ports = {"http": http, "https": https, "out": out, "unused": unused}
     (folder / "retia.yaml").write_text(MESH.format(python=sys.executable, **ports))
     (folder / "echo.py").write_text(PROGRAM)
-    stage = Stage(folder / "retia.yaml", capture="ebpf", instances=4)
+    (folder / "greeter.py").write_text(GREETER)
+    stage = Stage(folder / "retia.yaml", capture="ebpf", instances=5)
     found = Edge(stage, folder, http, https)
     (folder / "own.pem").write_text(found.vault.chain + found.vault.private)
     secrets = [found.shop.secret("shop"), found.staff.secret("staff", found.authority)]
@@ -239,6 +296,51 @@ def test_tls_is_passed_on_unopened(edge: Edge) -> None:
     status, body, serial = edge.secure("vault.example", edge.vault)
     assert (status, serial) == (200, edge.vault.serial)
     assert '"who": "vault"' in body
+
+
+def test_websockets_pass(edge: Edge) -> None:
+    with socket.create_connection(("127.0.0.1", edge.http_port), timeout=10) as raw:
+        raw.sendall(
+            b"GET / HTTP/1.1\r\nhost: plain.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        )
+        stream = raw.makefile("rb")
+        assert b"101" in stream.readline()
+        while stream.readline().strip():
+            pass
+        raw.sendall(b"hello\n")
+        assert stream.readline() == b"HELLO\n"
+
+
+def test_a_tunnel_ends_where_its_rule_says(edge: Edge) -> None:
+    context = ssl.create_default_context(cadata=edge.vault.chain)
+    with socket.create_connection(("127.0.0.1", edge.http_port), timeout=10) as raw:
+        raw.sendall(b"CONNECT plain.example:443 HTTP/1.1\r\nhost: plain.example:443\r\n\r\n")
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += raw.recv(1)
+        assert b" 200 " in head.splitlines()[0]
+        with context.wrap_socket(raw, server_hostname="vault.example") as tls:
+            tls.sendall(b"GET / HTTP/1.1\r\nhost: vault.example\r\nconnection: close\r\n\r\n")
+            assert b" 200 " in tls.recv(100)
+    with socket.create_connection(("127.0.0.1", edge.http_port), timeout=10) as raw:
+        raw.sendall(b"CONNECT greeter.example:443 HTTP/1.1\r\nhost: greeter.example:443\r\n\r\n")
+        assert b" 404 " in raw.recv(100), "no rule asks for it there"
+
+
+def test_grpc_web_is_translated(edge: Edge) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", edge.http_port, timeout=10)
+    headers = {"host": "greeter.example", "content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+    message = b"world"
+    connection.request(
+        "POST", "/test.Greeter/Greet", b"\0" + struct.pack(">I", len(message)) + message, headers
+    )
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("application/grpc-web")
+    assert body.startswith(b"\0\0\0\0\x0bhello world"), body
+    assert b"grpc-status:0" in body, "trailers are a part of the body"
 
 
 def test_clients_must_show_the_right_certificate(edge: Edge) -> None:

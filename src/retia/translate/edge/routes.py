@@ -21,6 +21,7 @@ from retia.policy.edge import edge_hosts, edge_servers
 from retia.policy.edge.forms import EdgeProtocol, EdgeServer
 from retia.policy.routing.forms import HttpRule, Target
 from retia.translate import pb
+from retia.translate.edge.connect import take_connect
 from retia.translate.edge.ports import EdgePort, find_routes
 from retia.translate.http_filters import put_host_features
 from retia.translate.names import Outbound
@@ -62,6 +63,7 @@ def build_edge_routes(view: View, name: str) -> Built:
         scene.provenance.extend(arranged_by)
         for rule in rules:
             add_rule(virtual_host, scene, rule)
+        take_connect(virtual_host)
         put_host_features(virtual_host, scene, host.rules)
     refs = tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(scene.clusters))
     origins = (*provenance, *scene.provenance)

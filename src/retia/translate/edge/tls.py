@@ -22,7 +22,8 @@ _VERSIONS = {
     TlsVersion.V1_3: common_pb2.TlsParameters.TLSv1_3,
 }
 HTTP_ALPN = ("h2", "http/1.1")
-_DEMANDING = (EdgeTlsMode.MUTUAL, EdgeTlsMode.MESH_MUTUAL)
+DEMANDING = (EdgeTlsMode.MUTUAL, EdgeTlsMode.MESH_MUTUAL)
+"""Modes in which a client without the right certificate is turned away."""
 
 
 def server_context(server: EdgeServer, tls: EdgeTls, namespace: str, trust_domain: str) -> Any:
@@ -36,7 +37,7 @@ def server_context(server: EdgeServer, tls: EdgeTls, namespace: str, trust_domai
     else:
         _put_certificates(common, tls, namespace)
         _put_clients(common, tls, namespace)
-    if tls.mode in _DEMANDING:
+    if tls.mode in DEMANDING:
         context.require_client_certificate.value = True
     return context
 
