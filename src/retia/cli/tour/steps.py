@@ -248,6 +248,23 @@ def rollout(tour: Tour) -> str:
     return f"after {took_s:.1f} s, {ended.reason}; 40 calls of 40 went to the steady version again"
 
 
+def rate_limit(tour: Tour) -> str:
+    tour.use("steps/rate-limit")
+    try:
+        ann = tour.visitor.many(REVIEWS, 8, headers={"x-user": "ann"})
+        bob = tour.visitor.many(REVIEWS, 5, headers={"x-user": "bob"})
+    finally:
+        tour.stage.client.delete_object("RateLimitPolicy", "default", "reviews")
+    statuses = [answer.status for answer in ann]
+    expect(statuses == [200] * 5 + [429] * 3, f"8 calls of one user gave {statuses}")
+    expect(_failures(bob) == 0, f"{_failures(bob)} of 5 calls of another user were refused")
+    headers = ann[-1].headers
+    left, code = headers.get("x-ratelimit-remaining"), headers.get("retia-code")
+    expect(left == "0", f"the refusal says that {left} calls are left")
+    expect(code == "RT5013", f"the refusal's code is {code}")
+    return f"of 8 calls 5 came through, then 429 with {code}; another user's 5 all came through"
+
+
 def _only(tour: Tour, version: str) -> bool:
     return {a.json().get("version") for a in tour.visitor.many(CHARGE, 40)} == {version}
 
@@ -290,6 +307,7 @@ STEPS = (
     Step("retries hide a flaky instance", retries),
     Step("an outlier is left out and returns", outlier),
     Step("a bad canary is taken back by itself", rollout),
+    Step("a user beyond the limit gets 429", rate_limit),
     Step("a stranger cannot reach a program's port", hidden_port, "the program's port is open to this host"),
     Step("a stranger gets nothing from a proxy", stranger),
 )
