@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from retia.config.duration import Duration
 from retia.config.schema.base import Model, Problem
 from retia.config.schema.http_action import Destination
 from retia.config.schema.types import DestinationHost, Flag, Percentage, Port, PositiveDuration, Text
 
-DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_TIMEOUT = Duration(5.0)
 
 
 class RedisMirror(Model):
@@ -46,7 +47,7 @@ class RedisRoute(Model):
     routes: Annotated[tuple[RedisKeyRoute, ...], Field(min_length=1, max_length=1000)]
     case_insensitive: Flag = False
     """Whether prefixes match keys in any case."""
-    timeout: PositiveDuration = DEFAULT_TIMEOUT_S
+    timeout: PositiveDuration = DEFAULT_TIMEOUT
     """How long one command may take."""
 
     def problems(self) -> Iterator[Problem]:
