@@ -217,7 +217,9 @@ def _put_codec(view: View, cluster: Any, wanted: Wanted, found: Peers) -> None:
     _put_transport(view, cluster, wanted, found, h2=h2)
     if wanted.parse:
         begins_tls = policy.tls is not None and policy.tls.mode in _ORIGINATED
-        auto_sni = begins_tls and not wanted.server_name
+        # Envoy refuses a cluster that looks names up by the request without it, TLS or not.
+        dynamic = wanted.service.resolution is Resolution.DYNAMIC
+        auto_sni = dynamic or (begins_tls and not wanted.server_name)
         put_http_options(cluster, protocol, policy, mesh(view), h2=h2, auto_sni=auto_sni)
 
 
