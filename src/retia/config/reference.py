@@ -74,6 +74,7 @@ _TYPES = {
     "Weight": "whole number, 0 to 1000000",
     "GatewayDuration": "duration such as 10s",
     "_Text": "text",
+    "AbsoluteURI": "URI with its scheme",
 }
 
 _HEAD = """# Configuration
@@ -247,10 +248,11 @@ def _said(limit: Limit) -> str:
 
 
 def _kinds_table() -> str:
-    rows = [
-        f"| [`{kind.name}`](#{kind.name.lower()}) | `{kind.group or 'core'}` | {', '.join(kind.versions)} |"
-        for kind in kinds.KINDS.values()
-    ]
+    rows = []
+    for kind in kinds.KINDS.values():
+        anchor = kind.name.lower().replace(".", "")
+        versions = ", ".join(kind.versions)
+        rows.append(f"| [`{kind.name}`](#{anchor}) | `{kind.group or 'core'}` | {versions} |")
     return "\n".join(["| kind | group | versions |", "|---|---|---|", *rows, ""])
 
 

@@ -9,6 +9,8 @@ CA_KEY = "ca.crt"
 
 
 class ConfigMap(Model):
+    """Named texts; read for the certificates of authorities."""
+
     data: FrozenMap[Text, Text] = ()
     binary_data: FrozenMap[Text, Base64] = ()
     immutable: Flag | None = None

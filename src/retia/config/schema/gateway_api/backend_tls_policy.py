@@ -22,6 +22,11 @@ from retia.config.schema.gateway_api.types import (
 )
 from retia.config.schema.types import Text, duplicates
 
+AbsoluteURI = Annotated[
+    str,
+    pattern(r"(([^:/?#]+):)(//([^/?#]*))([^?#]*)(\?([^#]*))?(#(.*))?", "must be an absolute URI"),
+]
+
 
 class SubjectAltNameType(StrEnum):
     HOSTNAME = "Hostname"
@@ -31,13 +36,7 @@ class SubjectAltNameType(StrEnum):
 class SubjectAltName(Model):
     type: SubjectAltNameType
     hostname: Hostname | None = None
-    uri: (
-        Annotated[
-            str,
-            pattern(r"(([^:/?#]+):)(//([^/?#]*))([^?#]*)(\?([^#]*))?(#(.*))?", "must be an absolute URI"),
-        ]
-        | None
-    ) = None
+    uri: AbsoluteURI | None = None
 
     def problems(self) -> Iterator[Problem]:
         is_host = self.type is SubjectAltNameType.HOSTNAME
@@ -69,6 +68,8 @@ class BackendTLSValidation(Model):
 
 
 class BackendTLSPolicy(Model):
+    """TLS to backends, and what their certificates must say."""
+
     target_refs: Annotated[tuple[LocalPolicyTarget, ...], NotEmpty]
     validation: BackendTLSValidation
     options: Options = ()

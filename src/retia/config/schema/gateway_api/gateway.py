@@ -39,25 +39,13 @@ from retia.config.schema.types import Port, Text, duplicates
 _DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 
-class ParametersReference(ObjectReference):
-    pass
-
-
 class GatewayClass(Model):
+    """Who serves the Gateways that name it."""
+
     controller_name: ControllerName
     """``retia.dev/gateway-controller``: this mesh; classes of others are left alone."""
-    parameters_ref: ParametersReference | None = None
+    parameters_ref: ObjectReference | None = None
     description: Annotated[str, Strict(), Field(max_length=64)] | None = None
-
-
-class ListenerProtocol(StrEnum):
-    """The core protocols; others (``example.com/quic``) are kept as text and refused in the status."""
-
-    HTTP = "HTTP"
-    HTTPS = "HTTPS"
-    TLS = "TLS"
-    TCP = "TCP"
-    UDP = "UDP"
 
 
 ProtocolName = Annotated[
@@ -225,6 +213,8 @@ class AllowedListeners(Model):
 
 
 class Gateway(Model):
+    """Where traffic enters: ports, hosts and certificates, and which routes may attach."""
+
     gateway_class_name: ObjectName
     """``retia`` is there by itself."""
     listeners: Annotated[tuple[Listener, ...], NotEmpty]

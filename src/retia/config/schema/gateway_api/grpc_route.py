@@ -86,6 +86,8 @@ class GRPCRouteRule(Model):
 
 
 class GRPCRoute(Model):
+    """Where gRPC calls go, by method and headers."""
+
     parent_refs: tuple[ParentReference, ...] = ()
     use_default_gateways: GatewayDefaultScope | None = None
     hostnames: tuple[Hostname, ...] = ()

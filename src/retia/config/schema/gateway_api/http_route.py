@@ -166,6 +166,8 @@ class HTTPRouteRule(Model):
 
 
 class HTTPRoute(Model):
+    """Where HTTP requests go, by path, headers, query and method, and what happens to them."""
+
     parent_refs: tuple[ParentReference, ...] = ()
     use_default_gateways: GatewayDefaultScope | None = None
     hostnames: tuple[Hostname, ...] = ()

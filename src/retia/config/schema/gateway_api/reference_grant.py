@@ -30,6 +30,8 @@ class ReferenceGrantTo(Model):
 
 
 class ReferenceGrant(Model):
+    """Lets objects of other namespaces refer to some of this one."""
+
     from_: Annotated[tuple[ReferenceGrantFrom, ...], NotEmpty]
     to: Annotated[tuple[ReferenceGrantTo, ...], NotEmpty]
 

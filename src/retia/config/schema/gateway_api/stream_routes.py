@@ -35,6 +35,8 @@ def _one_rule(rules: tuple[StreamRule, ...]) -> Iterator[Problem]:
 
 
 class TCPRoute(Model):
+    """Where connections go."""
+
     parent_refs: tuple[ParentReference, ...] = ()
     use_default_gateways: GatewayDefaultScope | None = None
     rules: Annotated[tuple[StreamRule, ...], NotEmpty]
@@ -45,10 +47,12 @@ class TCPRoute(Model):
 
 
 class UDPRoute(TCPRoute):
-    pass
+    """Where datagrams go."""
 
 
 class TLSRoute(Model):
+    """Where TLS connections go, by the server name in their greeting."""
+
     parent_refs: tuple[ParentReference, ...] = ()
     use_default_gateways: GatewayDefaultScope | None = None
     hostnames: tuple[Hostname, ...] = ()
