@@ -38,6 +38,7 @@ from retia.explain import (
     lines,
     tcp_call,
 )
+from retia.model import annotation
 from retia.model.ids import DNS_SUFFIX, Host, WorkloadId, expansions
 from retia.model.mesh import CaptureMode, Protocol, ProxyKind, Workload
 from retia.model.objects import ObjectRef
@@ -201,14 +202,15 @@ class Explaining:
     def _at_gateway(
         self, state: ProxyState, url: _Url, request: schema.ExplainRequest
     ) -> tuple[Call | None, list[str]]:
-        """From outside, at the listener with the URL's port."""
+        """From outside, at the listener with the URL's port, or where that port is bound instead."""
         engine = self._core.pipeline.engine
+        bound = _bound_ports(state).get(url.port, url.port)
         for name in engine.listed(state.proxy, TypeUrl.LISTENER):
             resource = engine.resource(state.proxy, Name(TypeUrl.LISTENER, name))
             message = _Resource.FromString(resource.wire).resource.value
             address = listener_pb2.Listener.FromString(message).address.socket_address
-            if resource.exists and address.port_value == url.port:
-                entry = _secured(Connection(name, address.address or "127.0.0.1", url.port), url)
+            if resource.exists and address.port_value == bound:
+                entry = _secured(Connection(name, address.address or "127.0.0.1", bound), url)
                 if url.scheme == "tcp":
                     return Call(entry), []
                 made = http_call(request.method, url.text, address="", headers=_headers(request))
@@ -356,6 +358,13 @@ def _call_to(address: str, protocol: Protocol, url: _Url, request: schema.Explai
         )
     call = tcp_call(address, url.port, protocol=protocol)
     return replace(call, connection=_secured(call.connection, url))
+
+
+def _bound_ports(state: ProxyState) -> dict[int, int]:
+    """A gateway's ports that are bound elsewhere (``80:8080,443:8443``)."""
+    text = dict(state.proxy.annotations).get(annotation.GATEWAY_PORTS, "")
+    pairs = (pair.partition(":") for pair in text.split(",") if ":" in pair)
+    return {int(a): int(b) for a, _, b in pairs if a.strip().isdigit() and b.strip().isdigit()}
 
 
 def _secured(connection: Connection, url: _Url) -> Connection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from retia.cli.tour import outside, shop
 from retia.cli.tour.client import Answer, Visitor
 from retia.cli.tour.errors import TourError, expect
-from retia.cli.tour.processes import wait_until
+from retia.cli.tour.processes import retia, wait_until
 from retia.cli.tour.stage import Stage
 
 VIRTUAL = ip_network("240.240.0.0/16")
@@ -172,6 +174,29 @@ def one_user(tour: Tour) -> str:
     return "jason saw v3 20 times of 20, another user v1 20 times of 20"
 
 
+def explained(tour: Tour) -> str:
+    """By the command itself: its exit status is 0 only where prediction and outcome agree."""
+    tour.use("steps/one-user")
+    call = ["explain", "--from", tour.visitor_id(), "--to", REVIEWS, "-H", "end-user: jason"]
+    done = subprocess.run(
+        retia(*call, "--send", "-o", "json"),
+        env=tour.stage.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    expect(done.returncode == 0, f"'retia {' '.join(call)} --send' failed: {done.stderr or done.stdout}")
+    told = json.loads(done.stdout)
+    clusters = ", ".join(told["clusters"])
+    expect("|v3|" in clusters, f"the call was said to go to {clusters}")
+    outcome = told["outcome"]
+    expect(outcome["status"] == 200, f"it was sent, and the answer is {outcome}")
+    went = next((r["workload"] for r in outcome["reached"] if r["workload"]), "")
+    expect("reviews-v3" in went, f"it went to {went or 'nobody that is known'}")
+    return f"jason's call was said to go to v3 by the rule 'jason'; sent, {went} answered it"
+
+
 def delay_and_timeout(tour: Tour) -> str:
     tour.use("steps/delay")
     delayed = tour.visitor.http("http://ratings:9080/ratings/1")
@@ -303,6 +328,7 @@ STEPS = (
     Step("a call is mutual TLS between two identities", mutual_tls),
     Step("a canary gets 10 of 100 calls", canary),
     Step("a header sends one user to v3", one_user),
+    Step("a call is explained, sent, and goes where it was said to", explained),
     Step("an injected delay is cut by a timeout", delay_and_timeout),
     Step("retries hide a flaky instance", retries),
     Step("an outlier is left out and returns", outlier),
