@@ -50,12 +50,17 @@ class _Prediction:
 
     def outcome(self) -> Outcome:
         path = explain(_lookup(self.mesh), self.call)
+        rest = 1.0 - sum(share for share, _ in path.alternatives)
+        branches = [(rest, path), *path.alternatives]
+        parts = [(share, self._branch(each)) for share, each in branches]
+        if len(parts) == 1:
+            return parts[0][1]
+        return _joined(parts, path, self.world)
+
+    def _branch(self, path: Path) -> Outcome:
+        """What becomes of the call where chance has decided for a rule."""
         found = Outcome(path=path, labels=self.world.label_of)
-        self._add(found, path, 1.0 - sum(share for share, _ in path.alternatives))
-        for share, other in path.alternatives:
-            self._add(found, other, share)
-            for status in (other.answer and [other.answer.status]) or []:
-                found.statuses[status] = found.statuses.get(status, 0.0) + share
+        self._add(found, path, 1.0)
         self._settle(found, path)
         return found
 
@@ -279,6 +284,24 @@ class _Prediction:
         for endpoint, part in spread(destination):
             label = self.world.label_of(endpoint.address)
             found.mirrored[label] = found.mirrored.get(label, 0.0) + part * share
+
+
+def _joined(parts: list[tuple[float, Outcome]], path: Path, world: Simulated) -> Outcome:
+    """What becomes of many such calls, in shares; what has no share is as in the most frequent."""
+    parts = sorted(parts, key=lambda part: -part[0])
+    most = parts[0][1]
+    found = replace(most, path=path, labels=world.label_of, shares={}, statuses={}, mirrored={}, seen={})
+    for share, each in parts:
+        statuses = each.statuses or {each.status: 1.0}
+        for mine, theirs in (
+            (found.shares, each.shares),
+            (found.statuses, statuses),
+            (found.mirrored, each.mirrored),
+        ):
+            for key, part in theirs.items():
+                mine[key] = mine.get(key, 0.0) + share * part  # type: ignore[index, attr-defined]
+        found.seen.update(each.seen)
+    return found
 
 
 def listener_at(mesh: Mesh, port: int, *, udp: bool = False) -> str:

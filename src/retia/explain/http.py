@@ -31,8 +31,10 @@ ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 ON_DEMAND = "envoy.extensions.filters.http.on_demand.v3.OnDemand"
 _FAULT = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 _GRPC_STATS = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"
+_BUFFER = "envoy.extensions.filters.http.buffer.v3.Buffer"
 _SILENT = frozenset({ROUTER, ON_DEMAND, _GRPC_STATS})
 _WRAPPER = "envoy.config.route.v3.FilterConfig"
+_GRPC_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ROUTE_TIMEOUT_S = 15.0
 """Envoy's own, where a route says nothing."""
@@ -165,12 +167,15 @@ class _Routing:
     # -- one route -----------------------------------------------------------------------------------------
 
     def _path(self, route: Any, steps: tuple[Step, ...]) -> Path:
-        effects, fault, odd = self._effects(route)
+        effects, fault, limit, odd = self._effects(route)
         steps = (*steps, *effects, *odd)
         found = Path(steps, fault=fault)
         preflight = self._preflight(route, effects)
         if preflight is not None:
             return replace(found, answer=preflight)
+        if self.request.body_bytes > limit >= 0:
+            text = f"the body has {self.request.body_bytes} bytes; {limit} are allowed"
+            return replace(found, answer=Answer(413, text))
         if fault is not None and fault.abort_share >= 1 and fault.status is not None:
             return replace(found, answer=Answer(fault.status, "the rule aborts every request"))
         kind = route.WhichOneof("action")
@@ -213,12 +218,24 @@ class _Routing:
             found,
             steps=tuple(steps),
             destinations=tuple(destinations),
-            timeout_s=seconds(action.timeout) if action.HasField("timeout") else _ROUTE_TIMEOUT_S,
+            timeout_s=self._timeout(action),
             idle_timeout_s=seconds(action.idle_timeout) if action.HasField("idle_timeout") else None,
             retry=self._retry(action),
             mirrors=self._mirrors(action),
             hashed_by=tuple(_hash_words(p) for p in action.hash_policy),
         )
+
+    def _timeout(self, action: Any) -> float:
+        """A route with ``max_stream_duration`` is not held to its ``timeout``."""
+        if not action.HasField("max_stream_duration"):
+            return seconds(action.timeout) if action.HasField("timeout") else _ROUTE_TIMEOUT_S
+        longest = action.max_stream_duration
+        headers = self.request.lookup
+        deadline = _grpc_timeout(headers.get("grpc-timeout", ""))
+        if deadline and longest.HasField("grpc_timeout_header_max"):
+            most = seconds(longest.grpc_timeout_header_max)
+            return min(deadline, most) if most else deadline
+        return seconds(longest.max_stream_duration)
 
     def _clusters(self, action: Any) -> tuple[list[tuple[Any, str, float]], str]:
         """Weighted entry (or none), cluster and share; or why that can't be said."""
@@ -367,8 +384,10 @@ class _Routing:
 
     # -- filters -------------------------------------------------------------------------------------------
 
-    def _effects(self, route: Any) -> tuple[list[Effect], Fault | None, list[Unknown]]:
-        """The filters that do something to this request, in the order of the chain."""
+    def _effects(self, route: Any) -> tuple[list[Effect], Fault | None, int, list[Unknown]]:
+        """The filters that do something to this request, in the order of the chain; the fault; the longest
+        body (-1: of any length); and what can't be read."""
+        limit = -1
         found: list[Effect] = []
         odd: list[Unknown] = []
         fault: Fault | None = None
@@ -404,8 +423,10 @@ class _Routing:
                     continue
             elif origin == "chain" and kind == type_of(packed) and not message.ListFields():
                 continue
+            if kind == _BUFFER:
+                limit = _body_limit(message)
             found.append(Effect(each.name, origin, words(message)))
-        return found, fault, odd
+        return found, fault, limit, odd
 
     def _fault(self, message: Any) -> Fault | None:
         if not message.HasField("delay") and not message.HasField("abort"):
@@ -509,6 +530,19 @@ def _edits(remove: Any, add: Any) -> Edits:
         appended = option.append.value if option.HasField("append") else option.append_action == 0
         (added if appended else set_).append(pair)
     return Edits(tuple(n.lower() for n in remove), tuple(set_), tuple(added))
+
+
+def _body_limit(message: Any) -> int:
+    """Of a buffer filter, or of its configuration on a route; -1: none."""
+    if "disabled" in message.DESCRIPTOR.fields_by_name:
+        return -1 if message.disabled else int(message.buffer.max_request_bytes.value)
+    return int(message.max_request_bytes.value)
+
+
+def _grpc_timeout(text: str) -> float:
+    """The header ``grpc-timeout`` in seconds; 0: none."""
+    factor = _GRPC_UNITS.get(text[-1:], 0.0)
+    return int(text[:-1]) * factor if factor and text[:-1].isdigit() and len(text) < 10 else 0.0
 
 
 def _hash_words(policy: Any) -> str:
