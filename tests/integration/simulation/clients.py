@@ -70,17 +70,26 @@ async def http1(
     try:
         async with asyncio.timeout(CALL_S), connected(entry) as (reader, writer):
             writer.write(data)
-            answer = await reader.read(-1) if method != "CONNECT" else await reader.read(65536)
+            return await _answer(reader, method)
+    except asyncio.IncompleteReadError:
+        return Reply(closed="the connection was closed without an answer")
     except (OSError, EOFError, ssl.SSLError, TimeoutError) as error:
         return Reply(closed=repr(error))
-    if not answer:
-        return Reply(closed="the connection was closed without an answer")
-    head, _, rest = answer.partition(b"\r\n\r\n")
-    first, *others = head.decode("latin-1").split("\r\n")
+
+
+async def _answer(reader: asyncio.StreamReader, method: str) -> Reply:
+    """One answer. Its end is told by its headers: Envoy may wait a second before it closes."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *others = head.rstrip("\r\n").split("\r\n")
     found = _headers(line.partition(":")[::2] for line in others)
+    status = int(first.split(" ")[1])
+    if method in ("HEAD", "CONNECT") or status in (204, 304):
+        return Reply(status, found)
     if "chunked" in found.get("transfer-encoding", ""):
-        rest = _unchunked(rest)
-    return Reply(int(first.split(" ")[1]), found, rest)
+        return Reply(status, found, await _chunks(reader))
+    if "content-length" in found:
+        return Reply(status, found, await reader.readexactly(int(found["content-length"])))
+    return Reply(status, found, await reader.read(-1))
 
 
 def _headers(pairs: Any) -> dict[str, str]:
@@ -91,16 +100,13 @@ def _headers(pairs: Any) -> dict[str, str]:
     return found
 
 
-def _unchunked(data: bytes) -> bytes:
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
     body = b""
-    while data:
-        size, _, data = data.partition(b"\r\n")
-        length = int(size.split(b";")[0] or b"0", 16)
-        if not length:
+    while True:
+        size = int((await reader.readline()).split(b";")[0] or b"0", 16)
+        body += (await reader.readexactly(size + 2))[:-2]
+        if not size:
             return body
-        body += data[:length]
-        data = data[length + 2 :]
-    return body
 
 
 async def http2(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from retia.explain.calls import outbound_listener
 from retia.model.ids import service_host
 from retia.model.mesh import Protocol, Proxy
@@ -76,6 +78,7 @@ class Fleet:
         for call in case.calls:
             if "real" not in call.only:
                 continue
+            call = self._reachable(call)
             outcome, found = Outcome(), ["not made"]
             for attempt in range(ATTEMPTS):
                 if attempt:
@@ -85,6 +88,14 @@ class Fleet:
                 if not found:
                     break
             yield call, outcome, found
+
+    def _reachable(self, call: CallSpec) -> CallSpec:
+        """The call with addresses that exist here."""
+        put = self.net.put
+        expect = yaml.safe_load(put(yaml.safe_dump(dict(call.expect))))
+        headers = tuple((n, put(v)) for n, v in call.headers)
+        made = replace(call, url=put(call.url), connect=put(call.connect), dial=put(call.dial))
+        return replace(made, expect=expect, headers=headers)
 
     # -- the scene ------------------------------------------------------------------------------------------
 
