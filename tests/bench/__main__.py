@@ -15,11 +15,18 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.bench import deciding, micro, own_pairs, scale, starting
+from tests.bench import deciding, micro, own_pairs, scale, starting, translation
 from tests.bench.report import Results, render, say
 from tests.bench.rows import Figure, Group, Run
 
-GROUPS: tuple[Group, ...] = (micro.GROUP, deciding.GROUP, starting.GROUP, scale.GROUP, own_pairs.GROUP)
+GROUPS: tuple[Group, ...] = (
+    micro.GROUP,
+    translation.GROUP,
+    deciding.GROUP,
+    starting.GROUP,
+    scale.GROUP,
+    own_pairs.GROUP,
+)
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench-results" / "results.json"
 PAGE = ROOT / "docs" / "reference" / "benchmarks.md"
