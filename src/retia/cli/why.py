@@ -25,6 +25,23 @@ _DETAILS = re.compile(r'details="((?:[^"\\]|\\.)*)"')
 _FLAGS = re.compile(r"[A-Z]{2,5}(,[A-Z]{2,5})*")
 
 
+_ERROR = re.compile(r"\berror=([a-z_]+)")
+_ERRORS = {
+    "destination_not_found": ("RT5001",),
+    "destination_unavailable": ("RT5002", "RT5003"),
+    "connection_refused": ("RT5004", "RT5005", "RT5006"),
+    "connection_terminated": ("RT5007", "RT5008"),
+    "http_response_timeout": ("RT5009", "RT5018"),
+    "connection_limit_reached": ("RT5010", "RT5013"),
+    "http_request_error": ("RT5012", "RT5017", "RT5020"),
+    "http_request_denied": ("RT5015",),
+    "dns_error": ("RT5019",),
+    "http_protocol_error": ("RT5021",),
+    "proxy_internal_response": ("RT5016",),
+}
+"""What may be meant where a gateway says the kind of error alone (RFC 9209, section 2.3)."""
+
+
 def why(
     text: Annotated[
         list[str], typer.Argument(metavar="CODE|HEADER", help="A code, or what a Proxy-Status header says.")
@@ -94,4 +111,7 @@ def _of_header(text: str) -> list[dict[str, str]]:
             reply = replies.of(details.strip(), "")
         if reply is not None:
             found.setdefault(reply.code, _reply(reply) | {"said": details.strip()})
+    if not found:
+        codes = [code for error in _ERROR.findall(text) for code in _ERRORS.get(error, ())]
+        return [_of_code(code) for code in dict.fromkeys(codes)]
     return list(found.values())

@@ -161,7 +161,7 @@ class Editing:
         if not parsed.ok:
             findings = [rendering.finding_of(f) for f in parsed.findings]
             raise ApiError("invalid", f"{ref} as it was is not valid in this version", findings)
-        return Put(ref, change.before, expected)
+        return Put(ref, change.before, expected, change.source)
 
     def _note(self, reason: str) -> Note:
         return Note(int(self._core.clock.now()), reason)

@@ -74,7 +74,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE objects ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
         "CREATE TABLE writes (revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, reason TEXT NOT NULL)",
         """CREATE TABLE changes (revision INTEGER, kind TEXT, namespace TEXT, name TEXT,
-           before TEXT, after TEXT, PRIMARY KEY (revision, kind, namespace, name)) WITHOUT ROWID""",
+           before TEXT, after TEXT, path TEXT NOT NULL, line INTEGER NOT NULL, owner TEXT NOT NULL,
+           PRIMARY KEY (revision, kind, namespace, name)) WITHOUT ROWID""",
     ),
 )
 """Statements that lead from schema version i to i + 1; what has been released is never edited."""
@@ -204,11 +205,14 @@ class SqliteStore:
 
     def _changes(self, revision: int, ref: ObjectRef | None) -> tuple[Change, ...]:
         rows = self._db.execute(
-            "SELECT kind, namespace, name, before, after FROM changes WHERE revision = ?"
+            "SELECT kind, namespace, name, before, after, path, line, owner FROM changes WHERE revision = ?"
             " ORDER BY kind, namespace, name",
             (revision,),
         )
-        found = (Change(_ref(row), _document(row[3]), _document(row[4])) for row in rows)
+        found = (
+            Change(_ref(row), _document(row[3]), _document(row[4]), Source(row[5], row[6], row[7]))
+            for row in rows
+        )
         return tuple(change for change in found if ref in (None, change.ref))
 
     def record(self, space: str, key: str) -> Record | None:
@@ -312,11 +316,8 @@ class SqliteStore:
     def _remember(self, revision: int, note: Note, changes: Sequence[Change]) -> None:
         self._db.execute("INSERT INTO writes VALUES (?, ?, ?)", (revision, note.time, note.reason))
         self._db.executemany(
-            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (revision, *_key(c.ref), *(None if d is None else encode(d) for d in (c.before, c.after)))
-                for c in changes
-            ],
+            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(revision, *_key(c.ref), *_change(c)) for c in changes],
         )
         surplus = self._db.execute(
             "SELECT revision FROM writes ORDER BY revision DESC LIMIT 1 OFFSET ?", (HISTORY,)
@@ -501,6 +502,13 @@ def _ref(row: tuple[Any, ...]) -> ObjectRef:
 
 def _object(row: tuple[Any, ...]) -> StoredObject:
     return StoredObject(_ref(row), json.loads(row[3]), row[4], row[5], Source(row[6], row[7], row[8]))
+
+
+def _change(change: Change) -> tuple[str | int | None, ...]:
+    """The rest of a change's row."""
+    before, after = (None if d is None else encode(d) for d in (change.before, change.after))
+    source = change.source
+    return before, after, source.path, source.line, source.owner
 
 
 def _document(text: str | None) -> Document | None:

@@ -156,6 +156,8 @@ class Change:
     ref: ObjectRef
     before: Document | None
     after: Document | None
+    source: Source = NO_SOURCE
+    """Where ``before`` came from."""
 
     @property
     def outcome(self) -> Outcome:
@@ -278,7 +280,8 @@ def changes_of(
     for ref, new in pending.items():
         old = current(ref)
         if new is None or new.revision == revision:
-            found.append(Change(ref, old.document if old else None, new.document if new else None))
+            source = old.source if old else NO_SOURCE
+            found.append(Change(ref, old.document if old else None, new.document if new else None, source))
     return tuple(sorted(found, key=lambda change: sort_key(change.ref)))
 
 

@@ -84,6 +84,10 @@ class TestWhy:
     def test_a_header_can_be_pasted(self, run: Run, home: Path, header: str, code: str) -> None:
         assert run("why", header, "-o", "json").json["code"] == code
 
+    def test_a_gateway_says_the_kind_of_error_alone(self, run: Run, home: Path) -> None:
+        ran = run("why", "proxy-status: retia; error=destination_unavailable", "-o", "json")
+        assert [each["code"] for each in ran.json] == ["RT5002", "RT5003"]
+
     def test_what_is_none_is_said(self, run: Run, home: Path) -> None:
         assert run("why", "RT9999").err == (
             "retia: there is no code RT9999; docs/reference/findings.md and replies.md list them\n"

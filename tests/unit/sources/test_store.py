@@ -474,6 +474,12 @@ class TestHistory:
         assert (oldest.revision, oldest.note) == (1, Note(1, "first"))
         assert oldest.changes[0].outcome is Outcome.CREATED
 
+    def test_where_the_former_came_from_is_remembered(self, store: Store) -> None:
+        a = ref("a")
+        store.write([Put(a, document(a), source=Source("a.yaml", 3, "me"))], note=Note(1))
+        store.write([Delete(a)], note=Note(2))
+        assert [e.changes[0].source.owner for e in store.history()] == ["me", ""]
+
     def test_of_one_object_and_of_one_revision(self, store: Store) -> None:
         a, b = ref("a"), ref("b")
         store.write([Put(a, document(a, x=1)), Put(b, document(b, x=1))], note=Note(1))
