@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from retia.agent import envoy
 from retia.cli.tour.processes import wait_until
 from retia.cli.tour.stage import Stage, free_port
 from tests.support.certificates import Pair
@@ -104,6 +107,7 @@ gateways:
   ingress:
     address: 127.0.0.1
     ports: {{80: {http}, 443: {https}}}
+    http3: true
   egress:
     address: 127.0.0.1
     ports: {{80: {out}, 443: {unused}}}
@@ -341,6 +345,90 @@ def test_grpc_web_is_translated(edge: Edge) -> None:
     assert answer.headers["content-type"].startswith("application/grpc-web")
     assert body.startswith(b"\0\0\0\0\x0bhello world"), body
     assert b"grpc-status:0" in body, "trailers are a part of the body"
+
+
+def test_http3_is_spoken_and_offered(edge: Edge, tmp_path: Path) -> None:
+    """The client is an Envoy too: it takes HTTP/1.1 and speaks HTTP/3 to the gateway."""
+    port = free_port()
+    (tmp_path / "ca.pem").write_text(edge.shop.chain)
+    config = tmp_path / "client.json"
+    config.write_text(json.dumps(_http3_client(port, edge.https_port, tmp_path / "ca.pem")))
+    command = [str(envoy.find_path()), "-c", str(config), "--use-dynamic-base-id", "-l", "error"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as client:
+        try:
+            assert wait_until(lambda: _listens(port), 10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", "/quick", headers={"host": "shop.example"})
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            connection.close()
+        finally:
+            client.terminate()
+            client.wait(10)
+    assert (answer.status, answer.headers["x-spoken"]) == (200, "HTTP/3"), body
+    assert answer.headers["alt-svc"] == f'h3=":{edge.https_port}"; ma=86400'
+    assert '"/quick"' in body
+
+
+def _http3_client(port: int, upstream: int, authority: Path) -> dict[str, object]:
+    """An Envoy that tells in ``x-spoken`` what the other side speaks."""
+    kinds = "type.googleapis.com/envoy.extensions"
+    tls = {
+        "sni": "shop.example",
+        "common_tls_context": {"validation_context": {"trusted_ca": {"filename": str(authority)}}},
+    }
+    quic = f"{kinds}.transport_sockets.quic.v3.QuicUpstreamTransport"
+    options = f"{kinds}.upstreams.http.v3.HttpProtocolOptions"
+    manager = {
+        "@type": f"{kinds}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "client",
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": f"{kinds}.filters.http.router.v3.Router"}}
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "gateway"}}],
+                }
+            ],
+            "response_headers_to_add": [{"header": {"key": "x-spoken", "value": "%UPSTREAM_PROTOCOL%"}}],
+        },
+    }
+
+    def address(number: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
+
+    cluster = {
+        "name": "gateway",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "gateway",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(upstream)}}]}],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": options,
+                "explicit_http_config": {"http3_protocol_options": {}},
+            }
+        },
+        "transport_socket": {
+            "name": "envoy.transport_sockets.quic",
+            "typed_config": {"@type": quic, "upstream_tls_context": tls},
+        },
+    }
+    network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    listener = {"name": "in", "address": address(port), "filter_chains": [{"filters": [network]}]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_clients_must_show_the_right_certificate(edge: Edge) -> None:

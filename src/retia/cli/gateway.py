@@ -50,6 +50,7 @@ def gateway(
         int,
         typer.Option("--trusted-proxies", min=0, max=100, help="Proxies before it that may say who calls."),
     ] = 0,
+    http3: Annotated[bool, typer.Option("--http3", help="HTTP/3 as well, where it ends HTTPS.")] = False,
 ) -> None:
     """Run a gateway: an Envoy that listens as Gateway objects say.
 
@@ -68,6 +69,7 @@ def gateway(
         labels=parse_pairs("--label", label or ()),
         annotations=parse_pairs("--annotation", annotation or ()),
         trusted_proxies=trusted_proxies,
+        http3=http3,
         privileged=gateways.may_bind_low_ports(),
     )
     request = Launch(

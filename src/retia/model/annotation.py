@@ -34,6 +34,10 @@ GATEWAY_BIND = "retia.dev/gateway-bind"
 GATEWAY_PORTS = "retia.dev/gateway-ports"
 """``80:8080,443:8443``: ports of ``Gateway`` objects and where they are bound; absent: as they are."""
 
+HTTP3 = "retia.dev/http3"
+"""``true``: a gateway speaks HTTP/3 as well wherever it ends HTTPS (``SIMPLE``), on the UDP port of the same
+number, and says so by ``alt-svc``; absent: it doesn't."""
+
 TRUSTED_PROXIES = "retia.dev/trusted-proxies"
 """How many proxies before a gateway are trusted to say the client's address in ``x-forwarded-for``
 (``numTrustedProxies``); absent: 0, the connection's own address counts."""

@@ -49,6 +49,7 @@ def describe(
     labels: Mapping[str, str],
     annotations: Mapping[str, str],
     trusted_proxies: int,
+    http3: bool,
     privileged: bool,
 ) -> Edge:
     """A gateway of that name; ``ports`` are those bound elsewhere, or to be known as the service's own."""
@@ -58,6 +59,8 @@ def describe(
     moved = [f"{port}:{to}" for port, to in sorted(bound.items()) if port != to]
     if moved:
         said[annotation.GATEWAY_PORTS] = ",".join(moved)
+    if http3:
+        said[annotation.HTTP3] = "true"
     if trusted_proxies:
         said[annotation.TRUSTED_PROXIES] = str(trusted_proxies)
     return Edge(

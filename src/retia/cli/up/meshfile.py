@@ -372,6 +372,8 @@ class Gateway(_Part):
     ports: Annotated[dict[PortKey, PortNumber], BeforeValidator(_port_map)] = {}
     """Ports of Gateway objects and where they are bound instead; others are bound as they are. Without the
     right to bind ports below 1024, 80 is bound at 8080 and 443 at 8443 where nothing is said."""
+    http3: bool = Field(default=False, strict=True)
+    """HTTP/3 as well, wherever it ends HTTPS."""
     trusted_proxies: int = Field(default=0, ge=0, le=100, strict=True)
     """Proxies before it that are trusted to say the client's address."""
     service_account: DnsLabel | None = None

@@ -151,6 +151,7 @@ def _gateway_specs(mesh: MeshFile, folder: str) -> Iterator[Spec]:
             labels=gateway.labels,
             annotations=gateway.annotations,
             trusted_proxies=gateway.trusted_proxies,
+            http3=gateway.http3,
             privileged=privileged,
         )
         yield Spec(

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from retia.model import annotation
 from retia.model.finding import Finding
 from retia.model.snapshot import View
 from retia.policy.edge import istio
 from retia.policy.edge.forms import (
     EdgeHost,
+    EdgeProtocol,
     EdgeServer,
     EdgeServers,
+    EdgeTlsMode,
     TcpRules,
 )
 
@@ -63,7 +66,13 @@ def _provider(key: str) -> Provider | None:
 def _bound(view: View, server: EdgeServer) -> EdgeServer:
     """The server with the port on which this proxy really listens."""
     ports = dict(view.proxy("edge_ports"))
-    return replace(server, bind_port=server.bind_port or ports.get(server.port, server.port))
+    asked = dict(view.proxy("annotations")).get(annotation.HTTP3) == "true"
+    simple = server.tls is not None and server.tls.mode is EdgeTlsMode.SIMPLE
+    return replace(
+        server,
+        bind_port=server.bind_port or ports.get(server.port, server.port),
+        http3=(server.http3 or asked) and simple and server.protocol is EdgeProtocol.HTTPS,
+    )
 
 
 def providers() -> tuple[Provider, ...]:

@@ -29,7 +29,7 @@ from retia.translate import hcm, pb
 from retia.translate.chains import add_listener_filter, add_tcp, new_listener, tls_inspector_parts
 from retia.translate.edge.connect import CONNECT
 from retia.translate.edge.ports import EdgePort, edge_ports, route_config
-from retia.translate.edge.tls import DEMANDING, put_server, secrets_of, server_context
+from retia.translate.edge.tls import DEMANDING, put_quic, put_server, quic_context, secrets_of, server_context
 from retia.translate.gateway import HELLO_TIMEOUT_S, SNI_CLUSTER
 from retia.translate.http_filters import HttpFilter, Order, Place, chain_filters, gateway_provenance
 from retia.translate.names import BLACK_HOLE, EDGE_STATUS
@@ -40,6 +40,8 @@ STATUS_PORT = 15021
 """Istio's port and path for it."""
 STATUS_PATH = "/healthz/ready"
 ANY = "*"
+_UDP = 1
+"""``SocketAddress.UDP``."""
 HEADERS_TIMEOUT_S = 10.0
 """For a request's headers to be complete, against clients that send them byte by byte. Arbitrary."""
 MAX_STREAMS = 100
@@ -106,7 +108,10 @@ class _Builder:
     def build(self) -> Built:
         for server in self.port.servers:
             self.provenance[Provenance(server.ref, server.field)] = None
-        listener = self._udp() if self.port.udp else self._tcp()
+        if self.port.quic:
+            listener: Any | None = self._quic()
+        else:
+            listener = self._udp() if self.port.udp else self._tcp()
         message = pb.dump(listener) if listener is not None else None
         return Built(
             self.port.listener,
@@ -141,6 +146,26 @@ class _Builder:
         for chain in listener.filter_chains:
             put_gateway_limits(chain, self.view)
         return listener if listener.filter_chains else None
+
+    def _quic(self) -> Any | None:
+        """HTTP/3 for the servers that have it, by their server names."""
+        listener = self._udp_shell()
+        listener.udp_listener_config.quic_options.SetInParent()
+        for server in self.port.servers:
+            chain = self._chain(listener, server, server.hosts)
+            if chain is not None:
+                self._end_tls(chain, server)
+                self._add_http(chain, server, grpc_web=server.grpc_web)
+        return listener if listener.filter_chains else None
+
+    def _udp_shell(self) -> Any:
+        listener = listener_pb2.Listener()
+        listener.name = self.port.listener
+        listener.traffic_direction = base_pb2.OUTBOUND
+        pb.socket_address(listener.address, self.port.address, self.port.number)
+        listener.address.socket_address.protocol = _UDP
+        listener.udp_listener_config.downstream_socket_config.SetInParent()
+        return listener
 
     def _add_https(self, listener: Any, server: EdgeServer) -> None:
         chain = self._chain(listener, server, server.hosts)
@@ -187,7 +212,8 @@ class _Builder:
         self.names.update(own)
         chain = listener.filter_chains.add()
         chain.name = _name(server, rule)
-        chain.filter_chain_match.transport_protocol = "tls"
+        if not self.port.quic:
+            chain.filter_chain_match.transport_protocol = "tls"
         if ANY not in own:
             chain.filter_chain_match.server_names.extend(own)
         return chain
@@ -213,7 +239,10 @@ class _Builder:
         assert server.tls is not None
         namespace = self.view.proxy("namespace")
         context = server_context(server, server.tls, namespace, self.view.proxy("trust_domain"))
-        put_server(chain.transport_socket, context)
+        if self.port.quic:
+            put_quic(chain.transport_socket, quic_context(context))
+        else:
+            put_server(chain.transport_socket, context)
         self.refs.update(dict.fromkeys(secrets_of(server.tls, namespace)))
 
     # -- HTTP ------------------------------------------------------------------------------------------------
@@ -223,6 +252,9 @@ class _Builder:
         chain.name = chain.name or routes
         manager = hcm.new_manager(_stat(self.port), outside=True)
         put_edge_settings(manager, self.view)
+        if self.port.quic:
+            manager.codec_type = _HTTP.HTTP3
+            manager.http3_protocol_options.SetInParent()
         manager.rds.route_config_name = routes
         pb.from_ads(manager.rds.config_source)
         hcm.put_filters(manager, edge_filters(self.view, grpc_web=grpc_web))
@@ -239,12 +271,7 @@ class _Builder:
         targets = rules[0].targets if rules else ()
         if not targets:
             return None
-        listener = listener_pb2.Listener()
-        listener.name = self.port.listener
-        listener.traffic_direction = base_pb2.OUTBOUND
-        pb.socket_address(listener.address, self.port.address, self.port.number)
-        listener.address.socket_address.protocol = 1  # UDP
-        listener.udp_listener_config.downstream_socket_config.SetInParent()
+        listener = self._udp_shell()
         config = udp_proxy_pb2.UdpProxyConfig()
         config.stat_prefix = _stat(self.port)
         best = max(targets, key=lambda each: each.weight)

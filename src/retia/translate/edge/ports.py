@@ -19,6 +19,9 @@ class EdgePort:
     number: int
     udp: bool
     servers: tuple[EdgeServer, ...]
+    quic: bool = False
+    """The UDP port of the same number as a TCP port, where HTTP/3 is spoken for those of its servers that
+    have it."""
 
     @property
     def listener(self) -> str:
@@ -37,7 +40,13 @@ def edge_ports(view: View, _key: str = "") -> tuple[EdgePort, ...]:
     for server in view.query(edge_servers, "").servers:
         address = server.bind or view.proxy("edge_address") or "0.0.0.0"
         found.setdefault((address, server.bind_port, server.protocol is EdgeProtocol.UDP), []).append(server)
-    return tuple(EdgePort(*key, tuple(found[key])) for key in sorted(found))
+    ports = [EdgePort(*key, tuple(found[key])) for key in sorted(found)]
+    for port in tuple(ports):
+        quick = tuple(server for server in port.servers if server.http3)
+        # A UDPRoute's port comes first: HTTP/3 is an offer only.
+        if quick and (port.address, port.number, True) not in found:
+            ports.append(EdgePort(port.address, port.number, True, quick, quic=True))
+    return tuple(ports)
 
 
 def passes_names(view: View, _key: str) -> bool:

@@ -29,6 +29,8 @@ from retia.translate.routes import MAX_BODY_BYTES
 from retia.translate.rules import Scene, add_rule
 
 HTTPS_PORT = 443
+HTTP3_OFFER_S = 86_400
+"""How long a client may remember that there is HTTP/3 (RFC 7838); the default there."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,10 @@ def build_edge_routes(view: View, name: str) -> Built:
             add_rule(virtual_host, scene, rule)
         take_connect(virtual_host)
         put_host_features(virtual_host, scene, host.rules)
+    if any(server.http3 for server in servers):
+        offer = config.response_headers_to_add.add()
+        offer.header.key = "alt-svc"
+        offer.header.value = f'h3=":{port.number}"; ma={HTTP3_OFFER_S}'
     refs = tuple(Name(TypeUrl.CLUSTER, cluster) for cluster in sorted(scene.clusters))
     origins = (*provenance, *scene.provenance)
     return Built(name, pb.dump(config), refs=refs, provenance=origins, findings=tuple(findings))

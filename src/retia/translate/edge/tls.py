@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from envoy.extensions.transport_sockets.quic.v3 import quic_transport_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
 from retia.model.resource import Name, TypeUrl
@@ -14,6 +15,7 @@ from retia.translate.names import ALPN_H2, ALPN_L4, SECRET_OWN, SECRET_ROOT
 from retia.translate.secrets import authority_secret, certificate_secret
 
 _TLS = "envoy.transport_sockets.tls"
+_QUIC = "envoy.transport_sockets.quic"
 _SAN = common_pb2.SubjectAltNameMatcher
 _VERSIONS = {
     TlsVersion.V1_0: common_pb2.TlsParameters.TLSv1_0,
@@ -21,6 +23,7 @@ _VERSIONS = {
     TlsVersion.V1_2: common_pb2.TlsParameters.TLSv1_2,
     TlsVersion.V1_3: common_pb2.TlsParameters.TLSv1_3,
 }
+HTTP3_ALPN = "h3"
 HTTP_ALPN = ("h2", "http/1.1")
 DEMANDING = (EdgeTlsMode.MUTUAL, EdgeTlsMode.MESH_MUTUAL)
 """Modes in which a client without the right certificate is turned away."""
@@ -40,6 +43,23 @@ def server_context(server: EdgeServer, tls: EdgeTls, namespace: str, trust_domai
     if tls.mode in DEMANDING:
         context.require_client_certificate.value = True
     return context
+
+
+def quic_context(context: Any) -> Any:
+    """The same for QUIC, which has TLS 1.3 and HTTP/3 only."""
+    made = quic_transport_pb2.QuicDownstreamTransport()
+    made.downstream_tls_context.CopyFrom(context)
+    common = made.downstream_tls_context.common_tls_context
+    common.ClearField("tls_params")
+    del common.alpn_protocols[:]
+    common.alpn_protocols.append(HTTP3_ALPN)
+    return made
+
+
+def put_quic(socket: Any, context: Any) -> None:
+    """Fill a ``TransportSocket`` by what :func:`quic_context` made."""
+    socket.name = _QUIC
+    pb.pack(socket.typed_config, context)
 
 
 def put_server(socket: Any, context: Any) -> None:

@@ -162,3 +162,27 @@ def test_grpc_web_is_spoken_where_the_port_says_so() -> None:
     listener = World().apply(text).edge().listener("0.0.0.0_80")
     names = [each.name for each in manager(listener).http_filters]
     assert names == ["envoy.filters.http.grpc_web", "envoy.filters.http.router"]
+
+
+def test_http3_is_offered_where_the_gateway_has_it(tmp_path: Path) -> None:
+    text = GATEWAY.replace("mode: MUTUAL, credentialName: own", "mode: SIMPLE, credentialName: own")
+    text = text.replace("number: 443", "number: 18443").replace("number: 80,", "number: 18080,")
+    made = (
+        World().service("web").service("db", 5432, "tcp").apply(text).apply(ROUTES).apply(OWN.secret("own"))
+    )
+    plain = made.edge()
+    assert "udp_0.0.0.0_18443" not in plain.listed(TypeUrl.LISTENER)
+    here = made.edge(annotations=(("retia.dev/http3", "true"),))
+    assert "udp_0.0.0.0_18443" in here.listed(TypeUrl.LISTENER)
+    assert "udp_0.0.0.0_18080" not in here.listed(TypeUrl.LISTENER)
+    routes = "https.18443.https.gw.default"
+    (offer,) = here.route_config(routes).response_headers_to_add
+    assert offer.header.value == 'h3=":18443"; ma=86400'
+    assert not plain.route_config(routes).response_headers_to_add
+    assert complaints(here.reachable(), tmp_path) == ""
+
+
+def test_who_must_show_a_certificate_gets_no_http3() -> None:
+    assert not [
+        n for n in mesh(annotations=(("retia.dev/http3", "true"),)).listed(TypeUrl.LISTENER) if "udp" in n
+    ]
