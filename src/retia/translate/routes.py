@@ -164,11 +164,10 @@ def _is_ip(text: str) -> bool:
 def _unknown(view: View, name: HostName, bare: str, port: int) -> Built:
     """A host that is no service: rules may still be for it; else it is passed on, or refused."""
     requested = str(name)
-    if not _is_ip(bare):
-        rules = view.query(http_rules, (bare, port))
-        if rules is not None and rules.rules:
-            builder = _Builder(view, Destination(Host(bare), port))
-            return builder.built(requested, builder.build(requested, (name.authority,)), (requested,))
+    rules = view.query(http_rules, (bare, port))
+    if rules is not None and rules.rules:
+        builder = _Builder(view, Destination(Host(bare), port))
+        return builder.built(requested, builder.build(requested, (name.authority,)), (requested,))
     if is_hidden(view, bare, view.proxy("namespace")):
         # Its address is the mesh's own: passed on, the request would reach nobody.
         return Built(requested, None, aliases=(requested,))

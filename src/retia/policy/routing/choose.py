@@ -42,7 +42,8 @@ def holds_for(view: View, obj: ConfigObject, scope: Scope = SIDECAR) -> bool:
     if gateways_of(obj).isdisjoint(scope.gateways):
         return False
     export_to = obj.spec.export_to or mesh(view).virtual_service_export
-    return visible(export_to, obj.ref.namespace, view.proxy("namespace"))
+    # Who is exported to all is so whoever asks: then proxies of all namespaces share what is built of it.
+    return "*" in export_to or not export_to or visible(export_to, obj.ref.namespace, view.proxy("namespace"))
 
 
 def virtual_services(view: View, host: str, *kinds: str) -> tuple[ConfigObject, ...]:
