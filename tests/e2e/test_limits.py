@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
+from grpclib.health.v1 import health_pb2
 
 from retia.cli.tour.client import Answer, Visitor
 from retia.cli.tour.processes import wait_until
@@ -28,7 +31,7 @@ class Hello(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/slow"):
             time.sleep(1.5)
         body = json.dumps({"path": self.path, "text": "hello " * 500}).encode()
-        self.send_response(200)
+        self.send_response(500 if self.path.startswith("/fail") else 200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -53,7 +56,22 @@ services:
   other:
     command: {python} hello.py
     ports: [8000/http]
+  rpc:
+    command: {python} rpc.py
+    ports: [9000/grpc]
 ratelimit: {{}}
+"""
+RPC = """
+import asyncio
+from grpclib.health.service import Health
+from grpclib.server import Server
+
+async def main():
+    server = Server([Health()])
+    await server.start("0.0.0.0", 9000)
+    await server.wait_closed()
+
+asyncio.run(main())
 """
 HELLO = "http://hello:8000/"
 OTHER = "http://other:8000/"
@@ -64,6 +82,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("limits")
     (folder / "retia.yaml").write_text(MESH.format(python=sys.executable))
     (folder / "hello.py").write_text(PROGRAM)
+    (folder / "rpc.py").write_text(RPC)
     with Stage(folder / "retia.yaml", capture="ebpf") as started:
         yield started
     assert started.left == []
@@ -247,6 +266,48 @@ spec:
     answers = visitor.many(OTHER + "slow", 4, parallel=4, headers={"x-critical": "yes"})
     assert counted(answers) == {200: 4}
     assert counted(visitor.many(OTHER, 20)) == {200: 20}
+
+
+def test_a_failing_service_is_spared(stage: Stage, visitor: Visitor) -> None:
+    stage.apply_text("""
+apiVersion: retia.dev/v1alpha1
+kind: OverloadPolicy
+metadata: {name: other}
+spec:
+  targetRefs: [{kind: Service, name: other}]
+  admissionControl: {samplingWindow: 5s, minRequestsPerSecond: 1}
+""")
+    refused: list[Answer] = []
+
+    def spared() -> bool:
+        answers = visitor.many(OTHER + "fail", 30, parallel=5)
+        refused.extend(a for a in answers if a.headers.get("retia-code") == "RT5016")
+        return bool(refused)
+
+    assert wait_until(spared, 30), "every request reached the failing service"
+    assert refused[0].status == 503
+
+
+def test_json_clients_call_a_grpc_service(stage: Stage, visitor: Visitor) -> None:
+    files = descriptor_pb2.FileDescriptorSet()
+    health_pb2.DESCRIPTOR.CopyToProto(files.file.add())
+    encoded = base64.b64encode(files.SerializeToString()).decode()
+    stage.apply_text(f"""
+apiVersion: retia.dev/v1alpha1
+kind: HttpPolicy
+metadata: {{name: rpc}}
+spec:
+  targetRefs: [{{kind: Service, name: rpc}}]
+  transcoding: {{descriptor: {encoded}, services: [grpc.health.v1.Health], autoMapping: true}}
+""")
+    url = "http://rpc:9000/grpc.health.v1.Health/Check"
+
+    def check(body: str) -> Answer:
+        return visitor.http(url, method="POST", body=body, headers={"content-type": "application/json"})
+
+    assert wait_until(lambda: check("{}").status == 200, 25, 0.2), str(check("{}"))
+    assert check("{}").json() == {"status": "SERVING"}
+    assert check('{"service": "nobody"}').status == 404
 
 
 def test_responses_are_compressed_and_long_requests_refused(stage: Stage, visitor: Visitor) -> None:

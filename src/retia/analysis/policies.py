@@ -9,8 +9,10 @@ from retia.analysis.selectors import TARGETING
 from retia.analysis.world import World
 from retia.config.codes import Code, finding
 from retia.config.schema.policy_target import TargetRef
+from retia.config.schema.rate_limit_policy import Scope, Unavailable
 from retia.model.finding import Finding
-from retia.model.ids import service_host
+from retia.model.ids import MESH_NAMESPACE, service_host
+from retia.model.limit import SERVICE
 from retia.model.objects import ConfigObject
 from retia.policy.targets import kind_of, places
 
@@ -40,6 +42,22 @@ def check(world: World) -> Iterator[Finding]:
                 elif ref.is_route and ref.section_name:
                     yield from _rule(world, obj, ref, f"spec.targetRefs[{index}]")
         yield from _rivals(world, kind)
+    yield from _uncounted(world)
+
+
+def _uncounted(world: World) -> Iterator[Finding]:
+    """Global limits without the service that counts."""
+    host = service_host(SERVICE, MESH_NAMESPACE, world.suffix)
+    if host in world.services or world.may_exist(host):
+        return
+    for obj in world.kind("RateLimitPolicy"):
+        for index, limit in enumerate(obj.spec.limits):
+            if limit.scope is Scope.GLOBAL:
+                told = "are let through" if obj.spec.on_unavailable is Unavailable.ALLOW else "get 503"
+                message = f"is Global, but there is no service {host} to count; its requests {told}"
+                remedy = "put 'ratelimit: {}' into the mesh file, or run 'retia ratelimit' as that service"
+                field = f"spec.limits[{index}].scope"
+                yield finding(Code.UNKNOWN_HOST, message, ref=obj.ref, field=field, remedy=remedy)
 
 
 def _rule(world: World, obj: ConfigObject, ref: TargetRef, field: str) -> Iterator[Finding]:

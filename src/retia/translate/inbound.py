@@ -163,7 +163,8 @@ def _declared(view: View, own: Protocol, owners: Iterable[tuple[str, int]]) -> P
 def _add_chains(listener: Any, view: View, plan: PortPlan, trust_domain: str) -> None:
     chain = _chain(listener, f"mtls-{plan.number}")
     tls.mesh_server(chain.transport_socket, trust_domain, ALPN_L4)
-    _add_application(chain, view, plan, _HTTP.AUTO)
+    # The name in ALPN keeps Envoy from looking at the first bytes: the codec is the port's own.
+    _add_application(chain, view, plan, _HTTP.HTTP2 if plan.protocol.is_http2 else _HTTP.AUTO)
     if plan.http:
         chain = _chain(listener, f"mtls-h2-{plan.number}")
         tls.mesh_server(chain.transport_socket, trust_domain, ALPN_H2)

@@ -102,3 +102,12 @@ def test_limits_of_several_policies_hold_together() -> None:
     assert codes(limit(REVIEWS, "a", 1), limit(REVIEWS + "\nstatus: 503", "b", 2), services=services) == [
         "RT0313 spec.status"
     ]
+
+
+def test_a_global_limit_needs_somebody_who_counts() -> None:
+    counted = replace(read("RateLimitPolicy", "limits: [{name: a, scope: Global, requests: 1}]"))
+    assert codes(counted) == ["RT0301 spec.limits[0].scope"]
+    assert codes(counted, complete=False) == []
+    host = service_host("ratelimit", "retia-system")
+    counter = Service(host, Namespace("retia-system"), "ratelimit", (HTTP,))
+    assert codes(counted, services=(counter,)) == []

@@ -24,7 +24,7 @@ def wanted(mesh: MeshFile, documents: Iterable[Document]) -> RateLimit | None:
 
 def command(settings: RateLimit, redis: str) -> tuple[str, ...]:
     """The program with its arguments; ``redis`` with its variables filled in."""
-    arguments = ["--listen", f"127.0.0.1:{PORT}"]
+    arguments = ["--listen", f"127.0.0.1:${{port:{PORT}}}"]
     if redis:
         arguments += ["--redis", redis]
     if settings.metrics_port:
