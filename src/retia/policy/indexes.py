@@ -14,7 +14,8 @@ index               key                             objects
 ``gateway``         ``label=value``, or empty       Gateways whose selector begins with that label
 ``ef-namespace``    namespace                       EnvoyFilters in it
 ``sidecar-namespace``  namespace                    Sidecars in it
-``pa-namespace``    namespace                       PeerAuthentications in it
+``pa-namespace``    namespace                       PeerAuthentications for all of it
+``pa-label``        ``namespace/label=value``       PeerAuthentications there whose selector begins so
 ``redis-host``      host                            RedisRoutes for it
 ``rollout-host``    host                            Rollouts of it
 ``lanes``           nothing                         all TrafficLanes
@@ -116,7 +117,13 @@ def _service_entry(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry
 
 
 def _peer_authentication(obj: ConfigObject, _settings: MeshSettings) -> Iterator[Entry]:
-    yield "pa-namespace", obj.ref.namespace
+    selector = obj.spec.selector.match_labels if obj.spec is not None and obj.spec.selector else ()
+    if selector:
+        key, value = selector[0]
+        yield "pa-label", f"{obj.ref.namespace}/{key}={value}"
+        yield "uses", f"selected-authentication in {obj.ref.namespace}"
+    else:
+        yield "pa-namespace", obj.ref.namespace
 
 
 def _redis_route(obj: ConfigObject, settings: MeshSettings) -> Iterator[Entry]:

@@ -36,15 +36,3 @@ class Policy:
     selector: Labels = ()
     mode: Inbound | None = None
     ports: tuple[tuple[int, Inbound | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NamespacePolicies:
-    """The policies of one namespace: its own (at most one counts) and those for selected workloads."""
-
-    wide: Policy | None = None
-    workload: tuple[Policy, ...] = ()
-    """Oldest first."""
-
-    def __bool__(self) -> bool:
-        return self.wide is not None or bool(self.workload)

@@ -14,35 +14,48 @@ from retia.model.mesh import Labels, labels_match, labels_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
-from retia.policy.authn.forms import Inbound, NamespacePolicies, Policy, PortMode
-from retia.policy.indexes import refs
+from retia.policy.authn.forms import Inbound, Policy, PortMode
+from retia.policy.indexes import refs, uses
 
 _MODES = {"STRICT": Inbound.STRICT, "PERMISSIVE": Inbound.PERMISSIVE, "DISABLE": Inbound.DISABLE}
 
 
-def policies(view: View, namespace: str) -> NamespacePolicies:
-    """The PeerAuthentication objects of one namespace, read and ordered."""
-    found = [_read(view, ref) for ref in refs(view, "pa-namespace", namespace)]
-    return NamespacePolicies(
-        wide=next((p for p in found if not p.selector), None),
-        workload=tuple(p for p in found if p.selector) if namespace != MESH_NAMESPACE else (),
-    )
+def wide_policy(view: View, namespace: str) -> Policy | None:
+    """What holds for all workloads of a namespace; in the root one, for the mesh."""
+    return next((_read(view, ref) for ref in refs(view, "pa-namespace", namespace)), None)
+
+
+def workload_policy(view: View, key: tuple[str, Labels]) -> Policy | None:
+    """The policy that selects a workload ``(namespace, labels)``: the oldest. Found by the labels, so that a
+    namespace with many policies costs no more than one with few."""
+    namespace, labels = key
+    if namespace == MESH_NAMESPACE or not uses(view, f"selected-authentication in {namespace}"):
+        return None
+    found = [ref for key, value in labels for ref in refs(view, "pa-label", f"{namespace}/{key}={value}")]
+    objects = [obj for ref in found if (obj := view.fact("config", *ref.key)) is not None]
+    for obj in sorted(objects, key=lambda o: o.order):
+        policy = _read(view, obj.ref)
+        if labels_match(policy.selector, labels):
+            return policy
+    return None
 
 
 def namespace_has_policies(view: View, namespace: str) -> bool:
     """Whether any policy may hold for workloads of that namespace."""
-    return bool(view.query(policies, namespace)) or bool(view.query(policies, MESH_NAMESPACE))
+    return (
+        view.query(wide_policy, namespace) is not None
+        or view.query(wide_policy, MESH_NAMESPACE) is not None
+        or uses(view, f"selected-authentication in {namespace}")
+    )
 
 
 def port_mode(view: View, key: tuple[str, Labels, int]) -> PortMode:
     """The mode of ``(workload's namespace, its labels, its port)``."""
     namespace, labels, port = key
-    outcome = _inherit(PortMode(), view.query(policies, MESH_NAMESPACE).wide)
+    outcome = _inherit(PortMode(), view.query(wide_policy, MESH_NAMESPACE))
     if namespace != MESH_NAMESPACE:
-        outcome = _inherit(outcome, view.query(policies, namespace).wide)
-    workload = next(
-        (p for p in view.query(policies, namespace).workload if labels_match(p.selector, labels)), None
-    )
+        outcome = _inherit(outcome, view.query(wide_policy, namespace))
+    workload = view.query(workload_policy, (namespace, labels))
     if workload is None:
         return outcome
     outcome = _inherit(outcome, workload)
