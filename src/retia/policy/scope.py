@@ -101,14 +101,27 @@ def is_seen(view: View, service: Service, port: int = 0) -> bool:
     return any(_means(pair, service) for each in mine for pair in each.hosts)
 
 
+def takes_rules(view: View, namespace: str, host: str) -> bool:
+    """Whether this proxy takes the rules for ``host`` that an object of ``namespace`` has (Istio: what a
+    Sidecar's ``egress`` names are services and VirtualServices alike, each by its own namespace)."""
+    found = scope(view)
+    if found is None or found.egress is None:
+        return True
+    return any(_covers(pair, namespace, host) for each in found.egress for pair in each.hosts)
+
+
 def _means(pair: tuple[str, str], service: Service) -> bool:
+    return _covers(pair, service.namespace, service.host)
+
+
+def _covers(pair: tuple[str, str], wanted_namespace: str, wanted_host: str) -> bool:
     namespace, host = pair
-    if namespace not in ("*", service.namespace):
+    if namespace not in ("*", wanted_namespace):
         return False
-    if host in ("*", service.host):
+    if host in ("*", wanted_host):
         return True
     # A wildcard means what is below it, and the wildcards below it.
-    return host.startswith("*.") and service.host.removeprefix("*").endswith(host[1:])
+    return host.startswith("*.") and wanted_host.removeprefix("*").endswith(host[1:])
 
 
 # -- reading -----------------------------------------------------------------------------------------------

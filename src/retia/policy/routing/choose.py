@@ -13,6 +13,7 @@ from retia.model.ids import MESH_GATEWAY, gateway_name, wildcards_of
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
 from retia.policy.registry import mesh
+from retia.policy.scope import takes_rules
 from retia.policy.visibility import visible
 
 MESH = MESH_GATEWAY
@@ -50,10 +51,10 @@ def virtual_services(view: View, host: str, *kinds: str) -> tuple[ConfigObject, 
     """The objects that hold for a host at a sidecar, oldest first, of those with rules of ``kinds``
     (``http``, ``tls``, ``tcp``): all that name the most specific host that any of them names."""
     exact = view.index("vs-host", host)
-    if exact and (found := _of(view, exact, kinds)):
+    if exact and (found := _of(view, host, exact, kinds)):
         return found
     for keys in view.query(covering, host.partition(".")[2]):
-        if found := _of(view, keys, kinds):
+        if found := _of(view, host, keys, kinds):
             return found
     return ()
 
@@ -64,12 +65,12 @@ def covering(view: View, parent: str) -> tuple[tuple[ObjectRef, ...], ...]:
     return tuple(keys for keys in levels if keys)
 
 
-def _of(view: View, keys: Iterable[ObjectRef], kinds: tuple[str, ...]) -> tuple[ConfigObject, ...]:
+def _of(view: View, host: str, keys: Iterable[ObjectRef], kinds: tuple[str, ...]) -> tuple[ConfigObject, ...]:
     found: list[ConfigObject] = []
     for key in keys:
         obj: ConfigObject | None = view.fact("config", *key.key)
         if obj is None or not any(getattr(obj.spec, kind) for kind in kinds):
             continue
-        if holds_for(view, obj):
+        if holds_for(view, obj) and takes_rules(view, obj.ref.namespace, host):
             found.append(obj)
     return tuple(found)
