@@ -1,9 +1,9 @@
 """Translating a large mesh: everything once, and then one object changed.
 
 The mesh has ten thousand services of one instance each, five thousand VirtualServices, and a thousand
-policies (DestinationRules and PeerAuthentications, half each). "Everything" is every virtual host, cluster and
-endpoint set for one sidecar, from parsed objects to bytes, with nothing remembered; in life a sidecar asks for
-the few that it uses.
+policies (DestinationRules and PeerAuthentications, half each). "Everything" is every virtual host, cluster
+and endpoint set for one sidecar, from parsed objects to bytes, with nothing remembered; in life a sidecar
+asks for the few that it uses.
 """
 
 from __future__ import annotations
