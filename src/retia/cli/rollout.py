@@ -100,39 +100,52 @@ def status(
                 output.say(f"{item.namespace}/{item.name}: {why}")
 
 
-def promote(ctx: typer.Context, name: Name, namespace: Namespace = None) -> None:
+def promote(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, output_format: Output = Format.TABLE
+) -> None:
     """Send all requests to the canary now, whatever its steps and gates say."""
-    _tell(ctx, name, namespace, "promote")
+    _tell(ctx, name, namespace, "promote", output_format)
 
 
-def abort(ctx: typer.Context, name: Name, namespace: Namespace = None) -> None:
+def abort(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, output_format: Output = Format.TABLE
+) -> None:
     """Take all requests from the canary now; also after it was promoted."""
-    _tell(ctx, name, namespace, "abort")
+    _tell(ctx, name, namespace, "abort", output_format)
 
 
-def pause(ctx: typer.Context, name: Name, namespace: Namespace = None) -> None:
+def pause(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, output_format: Output = Format.TABLE
+) -> None:
     """Stay at the current weight. The gates still take a bad canary back."""
-    _tell(ctx, name, namespace, "pause")
+    _tell(ctx, name, namespace, "pause", output_format)
 
 
-def resume(ctx: typer.Context, name: Name, namespace: Namespace = None) -> None:
+def resume(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, output_format: Output = Format.TABLE
+) -> None:
     """Go on after a pause, whether a step or a person asked for it."""
-    _tell(ctx, name, namespace, "resume")
+    _tell(ctx, name, namespace, "resume", output_format)
 
 
-def restart(ctx: typer.Context, name: Name, namespace: Namespace = None) -> None:
+def restart(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, output_format: Output = Format.TABLE
+) -> None:
     """Begin again at the first step, also when the rollout has ended."""
-    _tell(ctx, name, namespace, "restart")
+    _tell(ctx, name, namespace, "restart", output_format)
 
 
-def _tell(ctx: typer.Context, name: str, namespace: str | None, action: str) -> None:
+def _tell(ctx: typer.Context, name: str, namespace: str | None, action: str, output_format: Format) -> None:
     from retia.api.schema import RolloutCommand
 
     session: Session = ctx.obj
     with session.client() as client:
         request = RolloutCommand.model_validate({"action": action})
         item = client.command_rollout(namespace or "default", name, request)
-    output.say(_line(item))
+    if output_format is Format.TABLE:
+        output.say(_line(item))
+    else:
+        output.emit(item, output_format)
 
 
 def _follow(fetch: Callable[[], RolloutInfo]) -> None:
