@@ -102,7 +102,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind(GATEWAY_API, "GRPCRoute", ("v1", "v1alpha2"), gateway_api.GRPCRoute),
             Kind(GATEWAY_API, "TCPRoute", ("v1", "v1alpha2"), gateway_api.TCPRoute),
             Kind(GATEWAY_API, "TLSRoute", ("v1", "v1alpha3", "v1alpha2"), gateway_api.TLSRoute),
-            Kind(GATEWAY_API, "UDPRoute", ("v1", "v1alpha2"), gateway_api.UDPRoute),
             Kind(GATEWAY_API, "ReferenceGrant", ("v1", "v1beta1", "v1alpha2"), gateway_api.ReferenceGrant),
             Kind(GATEWAY_API, "BackendTLSPolicy", ("v1", "v1alpha3"), gateway_api.BackendTLSPolicy),
         )
@@ -123,6 +122,7 @@ NOT_YET: Mapping[str, tuple[str, ...]] = MappingProxyType(
         SECURITY: ("AuthorizationPolicy", "RequestAuthentication"),
         "telemetry.istio.io": ("Telemetry",),
         "extensions.istio.io": ("TrafficExtension", "WasmPlugin"),
+        GATEWAY_API: ("UDPRoute",),
         GATEWAY_API_X: ("XBackend", "XBackendTrafficPolicy", "XMesh"),
         "inference.networking.k8s.io": ("InferencePool",),
     }
@@ -157,9 +157,7 @@ _KUBERNETES_SUFFIX = ".k8s.io"
 
 def is_kubernetes_group(group: str) -> bool:
     """A group of Kubernetes itself other than core (whose kinds are listed); the mesh groups are not."""
-    return group in _KUBERNETES_GROUPS or (
-        group.endswith(_KUBERNETES_SUFFIX) and group not in NOT_YET and group != GATEWAY_API
-    )
+    return group in _KUBERNETES_GROUPS or (group.endswith(_KUBERNETES_SUFFIX) and group not in NOT_YET)
 
 
 def known_groups() -> frozenset[str]:

@@ -161,15 +161,25 @@ _POLICY_ONLY = (Limit("retryBudget.budgetInterval", "retries are compared with t
 _DEFAULTS = "no gateway of this mesh takes routes by default; name it in parentRefs"
 _SCOPE = Limit("useDefaultGateways", _DEFAULTS, _not_among("All"))
 _AUTH = "authorization of another service is not asked for"
+_PARAMETERS = "gateways have no parameters here"
+_OPTIONS = "no option is known here"
+_LISTENERS = (
+    Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),
+    Limit("listeners[].tls.options", _OPTIONS),
+)
 _GATEWAY_API: Mapping[str, tuple[Limit, ...]] = {
-    "GatewayClass": (),
+    "GatewayClass": (Limit("parametersRef", _PARAMETERS),),
     "Gateway.gateway.networking.k8s.io": (
         Limit("defaultScope", _DEFAULTS, _not_among("All")),
-        Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),
-        Limit("tls.backend.clientCertificateRef", "gateways show backends the mesh's own certificate"),
+        *_LISTENERS,
+        Limit("tls.backend", "gateways show backends the mesh's own certificate"),
+        Limit("infrastructure.parametersRef", _PARAMETERS),
+        Limit("infrastructure.labels", "proxies get theirs when they start", None, Code.NO_EFFECT_FIELD),
+        Limit("infrastructure.annotations", "proxies get theirs when they start", None, Code.NO_EFFECT_FIELD),
+        Limit("addresses", "the proxies that serve it have theirs", None, Code.NO_EFFECT_FIELD),
     ),
-    "ListenerSet": (Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),),
-    "XListenerSet": (Limit("listeners[].protocol", "UDP is not carried", _not_among("UDP")),),
+    "ListenerSet": _LISTENERS,
+    "XListenerSet": _LISTENERS,
     "HTTPRoute": (
         _SCOPE,
         Limit("rules[].filters[].externalAuth", _AUTH),
@@ -178,9 +188,8 @@ _GATEWAY_API: Mapping[str, tuple[Limit, ...]] = {
     "GRPCRoute": (_SCOPE,),
     "TCPRoute": (_SCOPE,),
     "TLSRoute": (_SCOPE,),
-    "UDPRoute": (Limit("rules", "UDP is not carried"),),
     "ReferenceGrant": (),
-    "BackendTLSPolicy": (),
+    "BackendTLSPolicy": (Limit("options", _OPTIONS),),
 }
 
 LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(

@@ -11,7 +11,7 @@ from retia.config.schema.gateway_api.gateway import Gateway, GatewayClass, Liste
 from retia.config.schema.gateway_api.grpc_route import GRPCRoute
 from retia.config.schema.gateway_api.http_route import HTTPRoute
 from retia.config.schema.gateway_api.reference_grant import ReferenceGrant
-from retia.config.schema.gateway_api.stream_routes import TCPRoute, TLSRoute, UDPRoute
+from retia.config.schema.gateway_api.stream_routes import TCPRoute, TLSRoute
 
 __all__ = [
     "BackendTLSPolicy",
@@ -23,5 +23,4 @@ __all__ = [
     "ReferenceGrant",
     "TCPRoute",
     "TLSRoute",
-    "UDPRoute",
 ]

@@ -1,4 +1,4 @@
-"""``TCPRoute``, ``TLSRoute`` and ``UDPRoute``: connections as they are, TLS chosen by server name."""
+"""``TCPRoute`` and ``TLSRoute``: connections as they are, TLS chosen by server name."""
 
 from __future__ import annotations
 
@@ -44,10 +44,6 @@ class TCPRoute(Model):
     def problems(self) -> Iterator[Problem]:
         yield from parent_problems(self.parent_refs)
         yield from _one_rule(self.rules)
-
-
-class UDPRoute(TCPRoute):
-    """Where datagrams go."""
 
 
 class TLSRoute(Model):
