@@ -19,6 +19,7 @@ might need more are refused here."""
 _MAX_REPEAT = 1000
 """RE2's limit for one counted repetition and for the product of nested ones."""
 
+_MAX_ESCAPE = 0xFF
 _CLASS_SIZE = 16
 """Instructions of a class of characters, more than any that was measured needs (proxies match bytes)."""
 
@@ -208,10 +209,16 @@ class _Walker:
 
     def _hex(self) -> int:
         found = _HEX.match(self.text, self.at + 2)
-        if not found or int(found[1] or found[2], 16) > 0x10FFFF:
-            raise PatternError("\\x needs two hexadecimal digits, or a code point in braces")
+        if not found:
+            raise PatternError("\\x needs two hexadecimal digits, or a byte in braces")
         self.at = found.end()
-        return int(found[1] or found[2], 16)
+        return self._byte(int(found[1] or found[2], 16))
+
+    def _byte(self, value: int) -> int:
+        """Envoy matches bytes: a character beyond ASCII is written as itself, not by its number."""
+        if value > _MAX_ESCAPE:
+            raise PatternError(f"an escape stands for {value:#x}; proxies compare bytes, so at most 0xff is")
+        return value
 
     def _octal(self) -> int:
         end = self.at + 1
@@ -221,7 +228,7 @@ class _Walker:
         if not digits or (digits[0] != "0" and len(digits) < 2):
             raise PatternError(f"\\{self.text[self.at + 1]} is a back-reference, which is not part of RE2")
         self.at = end
-        return int(digits, 8)
+        return self._byte(int(digits, 8))
 
     def _set(self) -> None:
         """Reads a character class, from ``[`` to its ``]``."""

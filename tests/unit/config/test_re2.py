@@ -18,7 +18,7 @@ from retia.config.re2 import PatternError, check
         r"\pL\p{Greek}\P{^Lu}\PN",
         "[[:alpha:]_[:^digit:]]",
         r"[]a][^]a][a\-z][\d-z][a-]",
-        r"\x41\x{1F600}\101\012\0",
+        r"\x41\x{FF}\101\012\377\0",
         r"\Q.*(\E|x",
         "a{2}b{2,}c{2,3}d{,3}e{x}",
         "a*?b+?c??d{1,2}?",
@@ -58,6 +58,10 @@ def test_accepts_what_re2_accepts(pattern: str) -> None:
         ("[z-a]", "ends before it starts"),
         (r"[\b]", "no escape"),
         (r"\xZZ", "two hexadecimal"),
+        (r"\x{1F600}", "compare bytes"),
+        (r"\400", "compare bytes"),
+        ("([a-c]x[d-f]yz){1000}", "would compile to"),
+        ("((a|b|cd){30}e){33}" * 40, "at most 32768"),
         (r"\p", "needs a class"),
         ("(?P<a>x)(?P<a>y)", "used twice"),
     ],
@@ -65,6 +69,11 @@ def test_accepts_what_re2_accepts(pattern: str) -> None:
 def test_refuses_what_re2_refuses(pattern: str, why: str) -> None:
     with pytest.raises(PatternError, match=why):
         check(pattern)
+
+
+def test_lets_large_patterns_through_that_proxies_take() -> None:
+    check("[a-z]{1000}")
+    check("(abcdefghij){1000}")
 
 
 def test_counts_the_groups_that_capture() -> None:
