@@ -213,7 +213,11 @@ class Launcher:
         """Begin the capture; the file by which the proxy enters its cgroup."""
         if record.capture != "ebpf":
             return ""
-        open_ports = _ports_of(record.annotations.get(annotation.OPEN_PORTS, ""))
+        open_ports = tuple(
+            port
+            for name in (annotation.OPEN_PORTS, annotation.EXCLUDE_INBOUND)
+            for port in _ports_of(name, record.annotations.get(name, ""))
+        )
         fail_open = record.annotations.get(annotation.FAIL_OPEN, "") == "true"
         capture = self._model.capture
         capture.add(record.id, record.published_address, record.app_address, open_ports, fail_open)
@@ -474,12 +478,10 @@ def environment(record: Record) -> dict[str, str]:
     return env
 
 
-def _ports_of(text: str) -> tuple[int, ...]:
+def _ports_of(name: str, text: str) -> tuple[int, ...]:
     numbers = [part.strip() for part in text.split(",") if part.strip()]
     if not all(n.isdigit() and 0 < int(n) < 65536 for n in numbers):
-        raise LocalError(
-            "bad-request", f"annotation {annotation.OPEN_PORTS} {text!r}: ports with commas are needed"
-        )
+        raise LocalError("bad-request", f"annotation {name} {text!r}: ports with commas are needed")
     return tuple(int(n) for n in numbers)
 
 

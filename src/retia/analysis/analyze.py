@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from retia.analysis import (
+    annotated,
     conflicts,
     gateways,
     mtls,
@@ -36,6 +37,7 @@ _CHECKS: tuple[Check, ...] = (
     gateways.check,
     selectors.check,
     shares.check,
+    annotated.check,
 )
 
 

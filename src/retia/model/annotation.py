@@ -12,6 +12,9 @@ INBOUND = "retia.dev/inbound"
 OPEN_PORTS = "retia.dev/open-ports"
 """Ports, with commas, at which everybody may reach the program itself, past its proxy; absent: none."""
 
+EXCLUDE_INBOUND = "traffic.sidecar.istio.io/excludeInboundPorts"
+"""Istio's name for :data:`OPEN_PORTS`; ports of both are open."""
+
 FAIL_OPEN = "retia.dev/fail-open"
 """``true``: while its proxy is away, its connections go where they were going. Absent: they are refused."""
 
