@@ -115,6 +115,45 @@ def _tcp() -> Mesh:
     return World().service("db", 5432, "tcp").client()
 
 
+def _tcp_rules() -> Mesh:
+    world = World().service("db", 5432, "tcp", versions=("v1", "v2")).service("spare", 5432, "tcp")
+    return world.apply("""
+        kind: VirtualService
+        metadata: {name: db}
+        spec:
+          hosts: [db, "*.example.com"]
+          tls:
+          - match: [{sniHosts: ["*.example.com"]}]
+            route: [{destination: {host: spare}}]
+          tcp:
+          - route:
+            - {destination: {host: db}, weight: 9}
+            - {destination: {host: spare}, weight: 1}
+    """).client()
+
+
+def _joined() -> Mesh:
+    """Two objects for one host, of which the older has a rule for every request."""
+    return (
+        World()
+        .service("reviews")
+        .apply("""
+        kind: VirtualService
+        metadata: {name: older}
+        spec:
+          hosts: [reviews]
+          http: [{route: [{destination: {host: reviews}}], corsPolicy: {allowOrigins: [{exact: a}]}}]
+        ---
+        kind: VirtualService
+        metadata: {name: younger}
+        spec:
+          hosts: [reviews]
+          http: [{match: [{uri: {prefix: /a}, statPrefix: a}], directResponse: {status: 200}}]
+    """)
+        .client()
+    )
+
+
 def _explicit() -> Mesh:
     upstreams = (Upstream(9001, fqdn("reviews"), 9080), Upstream(9002, fqdn("db"), 5432))
     world = World().service("reviews").service("db", 5432, "tcp")
@@ -155,6 +194,8 @@ CASES = (
     Case("traffic-policy", _traffic, ("9080/reviews",), (f"outbound|9080|v1|{fqdn('reviews')}",)),
     Case("dialled-endpoint", _plain, ("9080/127.64.0.2:9080",)),
     Case("dialled-tcp", _tcp, (), ("tcp|240.240.0.1:5432", "tcp|127.64.0.1:5432", "tcp|192.0.2.1:1")),
+    Case("dialled-tcp-by-rules", _tcp_rules, (), ("tcp|240.240.0.1:5432",)),
+    Case("joined-rules", _joined, ("9080/reviews",)),
     Case("unknown-host", _plain, ("9080/example.com", "9080/_")),
     Case("inbound-strict", lambda: _inbound("{mtls: {mode: STRICT}}"), listeners=True),
     Case("inbound-http", lambda: _inbound(http_inbound=True), listeners=True),
