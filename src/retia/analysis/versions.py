@@ -12,7 +12,7 @@ from retia.model.finding import Finding
 from retia.model.ids import Host
 from retia.model.mesh import Labels, labels_of
 from retia.model.objects import ConfigObject
-from retia.policy.lanes import selects
+from retia.policy.lanes import MAX_LANES, selects
 
 
 def check(world: World) -> Iterator[Finding]:
@@ -91,6 +91,10 @@ def _lanes(world: World) -> Iterator[Finding]:
         older = first.setdefault(obj.ref.name, obj)
         if older is not obj:
             message = f"has no effect: {older.ref} is older, and lanes have one name in all namespaces"
+            yield finding(Code.POLICY_CONFLICT, message, ref=obj.ref, field="metadata.name")
+            continue
+        if len(first) > MAX_LANES:
+            message = f"has no effect: {MAX_LANES} lanes are older, and there can be no more"
             yield finding(Code.POLICY_CONFLICT, message, ref=obj.ref, field="metadata.name")
             continue
         named = [(f"spec.versions.{name}", name) for name, _ in obj.spec.versions]

@@ -7,6 +7,9 @@ only thing that a proxy says when it asks for something. Clusters follow Istio's
 name                                           what
 =============================================  ====================================================
 ``outbound|9080|v1|reviews.default.svc…``      cluster and endpoints: port, subset (may be empty), host
+``outbound|9080|rollout~canary|reviews…``      the same for a version that a rollout (``rollout~stable``,
+                                               ``rollout~canary``) or a lane (``lane~alice``) chose: no
+                                               subset's name has a ``~``
 ``tcp|240.240.0.7:5432``                       cluster: opaque TCP to an address that was dialled
 ``opaque|9080|v1|reviews…``                    cluster: bytes to a service's HTTP port, unparsed
 ``240.240.0.7_5432``                           internal listener: the rules for an address that was dialled

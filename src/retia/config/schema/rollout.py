@@ -21,6 +21,9 @@ from retia.config.schema.types import (
     ZeroOrDuration,
 )
 
+MAX_STEPS = 200
+"""Two for each percent; arbitrary."""
+
 
 class RolloutVersion(Model):
     """Some of a service's instances: a subset of its DestinationRule, or those with these labels."""
@@ -85,6 +88,10 @@ class Rollout(Model):
     def problems(self) -> Iterator[Problem]:
         if not self.steps:
             yield Problem(("steps",), "must have at least one step", Code.MISSING_FIELD)
+        if len(self.steps) > MAX_STEPS:
+            message = f"has {len(self.steps)} entries; at most {MAX_STEPS} are allowed"
+            yield Problem(("steps",), message, Code.BAD_VALUE)
+            return
         if self.stable == self.canary:
             yield Problem(("canary",), "is the same as stable; they must be different versions")
         weights = [s.weight for s in self.steps if s.weight is not None]

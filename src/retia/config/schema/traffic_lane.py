@@ -12,6 +12,9 @@ from retia.config.codes import Code
 from retia.config.schema.base import FrozenMap, Model, Problem
 from retia.config.schema.types import HostName, LabelMap, StringMatch, Text
 
+MAX_MATCHES = 32
+"""Each is a route before every rule of the entry; arbitrary."""
+
 
 class ClientBaggage(StrEnum):
     """What becomes of a lane that a client of the gateway names by itself."""
@@ -75,6 +78,9 @@ class TrafficLane(Model):
     client_baggage: ClientBaggage = ClientBaggage.STRIP
 
     def problems(self) -> Iterator[Problem]:
+        if len(self.match) > MAX_MATCHES:
+            message = f"has {len(self.match)} entries; at most {MAX_MATCHES} are allowed"
+            yield Problem(("match",), message, Code.BAD_VALUE)
         for service, labels in self.versions:
             if not labels:
                 yield Problem(("versions", service), "must name at least one label", Code.MISSING_FIELD)

@@ -5,6 +5,6 @@ it; a *lane version* of a service is its instances that the lane's requests go t
 everything else.
 """
 
-from retia.policy.lanes.choose import LANE_LABEL, Lane, lane_subset, lanes, selects
+from retia.policy.lanes.choose import LANE_LABEL, MAX_LANES, Lane, lane_subset, lanes, selects
 
-__all__ = ["LANE_LABEL", "Lane", "lane_subset", "lanes", "selects"]
+__all__ = ["LANE_LABEL", "MAX_LANES", "Lane", "lane_subset", "lanes", "selects"]

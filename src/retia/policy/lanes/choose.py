@@ -17,6 +17,8 @@ from retia.policy.indexes import objects
 from retia.policy.registry import endpoints, mesh
 
 LANE_LABEL = "retia.dev/lane"
+MAX_LANES = 200
+"""Each may add a route to every rule; younger ones have no effect. Arbitrary."""
 _PREFIX = "lane~"
 
 
@@ -34,11 +36,12 @@ class Lane:
 
 
 def lanes(view: View, _key: str = "") -> tuple[Lane, ...]:
-    """All lanes, the oldest first."""
+    """All lanes, the oldest first, up to :data:`MAX_LANES`."""
     found: dict[str, Lane] = {}
     suffix = mesh(view).dns_suffix
     for obj in objects(view, "lanes", ""):
-        found.setdefault(obj.ref.name, _lane(obj, suffix))
+        if len(found) < MAX_LANES:
+            found.setdefault(obj.ref.name, _lane(obj, suffix))
     return tuple(found.values())
 
 
@@ -54,24 +57,33 @@ def lane_subset(lane: str) -> str:
     return f"{_PREFIX}{lane}"
 
 
+def versions_at(view: View, key: tuple[str, int]) -> tuple[tuple[str, Labels], ...]:
+    """The lanes that have a version of ``(host, port)`` now, with its labels."""
+    host, port = key
+    there = [e.labels for e in endpoints(view, host) if e.service_port == port]
+    labelled = {value for labels in there for name, value in labels if name == LANE_LABEL}
+    found: list[tuple[str, Labels]] = []
+    for lane in view.query(lanes, ""):
+        if lane.name in labelled:
+            found.append((lane.name, ((LANE_LABEL, lane.name),)))
+            continue
+        named = next((labels for service, labels in lane.versions if service == host), None)
+        if named is not None and any(selects(named, labels) for labels in there):
+            found.append((lane.name, named))
+    return tuple(found)
+
+
 def lane_labels(view: View, key: tuple[str, str, int]) -> Labels | None:
     """The labels of a lane's version of ``(lane, host, port)``; ``None``: no instance is there now."""
     name, host, port = key
-    own: Labels = ((LANE_LABEL, name),)
-    candidates: list[Labels] = [own]
-    lane = next((each for each in view.query(lanes, "") if each.name == name), None)
-    if lane is None:
-        return None
-    candidates += [labels for service, labels in lane.versions if service == host]
-    there = [e.labels for e in endpoints(view, host) if e.service_port == port]
-    return next((c for c in candidates if any(selects(c, labels) for labels in there)), None)
+    return dict(view.query(versions_at, (host, port))).get(name)
 
 
 def chosen(view: View, host: str, port: int, subset: str) -> Labels | None:
     """The labels behind an implicit subset; ``None``: it is no lane's, or the lane has no version here."""
     if not subset.startswith(_PREFIX):
         return None
-    return view.query(lane_labels, (subset.removeprefix(_PREFIX), host, port))
+    return lane_labels(view, (subset.removeprefix(_PREFIX), host, port))
 
 
 def selects(selector: Labels, labels: Labels) -> bool:

@@ -72,7 +72,7 @@ def _targets(view: View, lane: Lane, original: HttpRule, rule: HttpRule) -> tupl
     mine = {
         t.target
         for t in original.targets
-        if view.query(lane_labels, (lane.name, t.target.host, t.target.port)) is not None
+        if lane_labels(view, (lane.name, t.target.host, t.target.port)) is not None
     }
     if not mine:
         return None

@@ -19,6 +19,7 @@ def steps(text: str) -> str:
     [
         (steps("[]"), "spec.steps"),
         (steps("[{}]"), "spec.steps[0]"),
+        (steps("[" + "{weight: 1}, " * 201 + "]"), "spec.steps"),
         (steps("[{weight: 101}]"), "spec.steps[0].weight"),
         (steps("[{weight: 50}, {pause: true}, {weight: 20}]"), "spec.steps[2].weight"),
         (steps("[{hold: 5}]"), "spec.steps[0].hold"),
@@ -79,6 +80,7 @@ def test_progress_goes_on_when_gates_change_and_not_when_versions_or_steps_do() 
         ("entry: {}", "spec.entry.service"),
         ("clientBaggage: Believe", "spec.clientBaggage"),
         ("lane: b", "spec.lane"),
+        ("match: [" + "{}, " * 33 + "]", "spec.match"),
     ],
 )
 def test_what_a_lane_may_not_say(spec: str, field: str) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from retia.policy.lanes import MAX_LANES
 from retia.policy.lanes.routes import BAGGAGE
 from tests.support.world import Mesh, World, fqdn
 
@@ -195,6 +196,15 @@ def test_without_an_entry_service_only_gateways_put_requests_on_a_lane() -> None
     mesh = world("{match: [{headers: {x-tester: {exact: alice}}}]}").client("web")
     assert len(mesh.virtual_host("9080/reviews:9080").routes) == 1
     assert "retia.filters.http.lane" not in str(mesh.listener("outbound-http"))
+
+
+def test_the_number_of_lanes_is_bounded() -> None:
+    many = "\n---\n".join(
+        (LANE % "{match: [{}], entry: {service: ratings}}").replace("name: alice", f"name: lane-{n}")
+        for n in range(MAX_LANES + 5)
+    )
+    made = World().service("ratings").apply(many)
+    assert len(made.client("web").virtual_host("9080/ratings:9080").routes) == MAX_LANES + 1
 
 
 def test_the_older_of_two_lanes_of_one_name_counts() -> None:
