@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retia.analysis.status import NOBODY, Serving, status_of
+from retia.analysis.status.remembering import RememberingView
 from retia.config.kinds import KINDS
 from retia.control import delivery
 from retia.control.core import Core
@@ -19,7 +20,7 @@ from retia.control.registry import HostState, ProxyState
 from retia.model.ids import HostId, Namespace, ProxyId
 from retia.model.mesh import Proxy, ProxyKind
 from retia.model.objects import ConfigObject, ObjectRef
-from retia.model.snapshot import PlainView
+from retia.model.snapshot import Snapshot
 from retia.policy.gateway_api.names import (
     CONTROLLER,
     DEFAULT_CLASS,
@@ -42,11 +43,12 @@ class Statuses:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._seen: tuple[Snapshot, RememberingView] | None = None
         self._since: dict[tuple[Any, ...], tuple[tuple[Any, ...], str]] = {}
 
     def of(self, stored: StoredObject) -> dict[str, Any] | None:
         """The status of an object; ``None``: it has none, or isn't in the facts yet."""
-        view = PlainView(self._core.pipeline.engine.snapshot, _NOBODY)
+        view = self._view()
         obj: ConfigObject | None = view.fact("config", *stored.ref.key)
         if obj is None and stored.ref == CLASS_REF:
             spec = KINDS["GatewayClass"].model.model_validate(stored.document["spec"])
@@ -59,6 +61,12 @@ class Statuses:
         for path, condition in _conditions(status, ()):
             self._put_time((stored.ref, *path, condition["type"]), condition)
         return status
+
+    def _view(self) -> RememberingView:
+        snapshot = self._core.pipeline.engine.snapshot
+        if self._seen is None or self._seen[0] is not snapshot:
+            self._seen = (snapshot, RememberingView(snapshot, _NOBODY))
+        return self._seen[1]
 
     def _put_time(self, key: tuple[Any, ...], condition: dict[str, Any]) -> None:
         if len(self._since) > MOST_REMEMBERED:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from retia.analysis.status import policies, routes
+from retia.analysis.status.remembering import RememberingView
 from retia.analysis.world import World
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
 from retia.model.ids import Host, Namespace, ProxyId
 from retia.model.mesh import MeshSettings, Proxy, ProxyKind
 from retia.model.objects import ConfigObject
-from retia.model.snapshot import FactKey, PlainView, Snapshot
+from retia.model.snapshot import FactKey, Snapshot
 from retia.policy.gateway_api import backend_tls, provider
 from retia.policy.gateway_api.listeners import class_accepted, listeners
 from retia.policy.gateway_api.mesh import is_mesh_parent
@@ -39,13 +40,13 @@ def check(world: World) -> Iterator[Finding]:
         if obj.ref.kind in _ROUTES:
             yield from _route(world, view, obj)
         elif obj.ref.kind == GATEWAY and class_accepted(view, obj.spec.gateway_class_name):
-            for each in listeners(view, (obj.ref.namespace, obj.ref.name)):
+            for each in view.query(listeners, (obj.ref.namespace, obj.ref.name)):
                 yield from provider.findings(each)
         elif obj.ref.kind == "BackendTLSPolicy" and world.complete:
             yield from _policy(view, obj)
 
 
-def view_of(world: World, objects: list[ConfigObject]) -> PlainView:
+def view_of(world: World, objects: list[ConfigObject]) -> RememberingView:
     """The facts that the Gateway API is read from, as nobody in particular sees them."""
     settings = MeshSettings(dns_suffix=world.suffix)
     facts: dict[FactKey, Any] = {("mesh",): settings}
@@ -57,10 +58,10 @@ def view_of(world: World, objects: list[ConfigObject]) -> PlainView:
     facts.update({key: tuple(refs) for key, refs in indexed.items()})
     facts.update({("service", host): service for host, service in world.services.items()})
     nobody = Proxy(ProxyId("-"), ProxyKind.SIDECAR, Namespace(""), "", Host(""))  # type: ignore[arg-type]
-    return PlainView(Snapshot().with_changes(facts)[0], nobody)
+    return RememberingView(Snapshot().with_changes(facts)[0], nobody)
 
 
-def _route(world: World, view: PlainView, obj: ConfigObject) -> Iterator[Finding]:
+def _route(world: World, view: RememberingView, obj: ConfigObject) -> Iterator[Finding]:
     for index in range(len(obj.spec.parent_refs)):
         reason = routes.refusal(view, obj, index)
         field = f"spec.parentRefs[{index}]"
@@ -95,7 +96,7 @@ def _beside_virtual_service(world: World, obj: ConfigObject, index: int) -> Iter
             return
 
 
-def _policy(view: PlainView, obj: ConfigObject) -> Iterator[Finding]:
+def _policy(view: RememberingView, obj: ConfigObject) -> Iterator[Finding]:
     texts, wrong = backend_tls.authorities(view, obj)
     usable = bool(texts) or obj.spec.validation.well_known_ca_certificates == "System"
     for reason in wrong:

@@ -84,7 +84,7 @@ def of_gateway(view: View, obj: ConfigObject, generation: int, serving: Serving)
     if not class_accepted(view, obj.spec.gateway_class_name):
         return {}
     key = (obj.ref.namespace, obj.ref.name)
-    found = listeners(view, key)
+    found = view.query(listeners, key)
     own = [each for each in found if each.owner == obj.ref]
     accepted = _accepted(obj, own)
     conditions = [accepted, _programmed(accepted, own, serving)]
@@ -143,7 +143,7 @@ def _programmed(accepted: Condition, own: Iterable[Listener], serving: Serving) 
 def _listeners(
     view: View, key: tuple[str, str], found: Iterable[Listener], generation: int, serving: Serving
 ) -> list[dict[str, Any]]:
-    attached = attachments(view, key)
+    attached = view.query(attachments, key)
     status = []
     for each in found:
         routes = {(one.route.kind, one.route.namespace, one.route.name) for one in attached.of(each)}
@@ -191,7 +191,7 @@ def of_listener_set(view: View, obj: ConfigObject, generation: int, serving: Ser
         reason = Reason("NotAllowed", f"Gateway {ref.namespace}/{ref.name} does not allow it")
         return _refused_set(reason, generation)
     key = (ref.namespace, ref.name)
-    own = [each for each in listeners(view, key) if each.owner == obj.ref]
+    own = [each for each in view.query(listeners, key) if each.owner == obj.ref]
     accepted = _accepted_set(own)
     return {
         "conditions": data_of((accepted, _programmed(accepted, own, serving)), generation),

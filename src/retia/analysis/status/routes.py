@@ -66,12 +66,10 @@ def _verdict(view: View, obj: ConfigObject, index: int) -> tuple[str, Reason | N
         return None
     key = (gateway.namespace, gateway.name)
     meant = owner_key(obj.ref, parent)
-    judged = judge(view, obj, index, [x for x in listeners(view, key) if key_of(x.owner) == meant])
+    judged = judge(view, obj, index, [x for x in view.query(listeners, key) if key_of(x.owner) == meant])
     if isinstance(judged, Reason):
         return CONTROLLER, judged
-    found = attachments(view, key)
-    if any(each.route == obj.ref and each.parent == index for each in found.items):
-        return CONTROLLER, None
+    found = view.query(attachments, key)
     for refused in found.refused:
         if refused.route == obj.ref and refused.parent == index:
             return CONTROLLER, refused.reason

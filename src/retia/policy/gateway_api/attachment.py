@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,35 +91,37 @@ def attachments(view: View, key: tuple[str, str]) -> Attachments:
     routes: dict[ObjectRef, ConfigObject] = {}
     for owner in owners:
         routes.update({obj.ref: obj for obj in objects(view, "route-parent", key_of(owner))})
-    items: list[Attached] = []
+    by_owner: dict[str, list[Listener]] = defaultdict(list)
+    for each in found:
+        by_owner[key_of(each.owner)].append(each)
+    items: dict[tuple[ObjectRef, str], Attached] = {}
     refused: list[Refused] = []
-    taken: dict[str, list[Attached]] = {}
+    taken: dict[tuple[str, str], list[Attached]] = defaultdict(list)
     for route in sorted(routes.values(), key=lambda obj: obj.order):
         for index, parent in enumerate(route.spec.parent_refs):
-            meant = owner_key(route.ref, parent)
-            mine = [each for each in found if key_of(each.owner) == meant]
-            for each in _attach(view, route, index, mine):
-                rival = _rival(each, taken.setdefault(each.listener, []))
+            mine = by_owner.get(owner_key(route.ref, parent), [])
+            for here in _attach(view, route, index, mine):
+                rival = _rival(here, taken[here.listener, _OTHER.get(here.route.kind, "")])
                 if rival is not None:
-                    refused.append(Refused(each.route, index, rival))
-                elif all((a.route, a.listener) != (each.route, each.listener) for a in items):
-                    taken[each.listener].append(each)
-                    items.append(each)
-    return Attachments(tuple(items), tuple(refused))
+                    refused.append(Refused(here.route, index, rival))
+                elif (here.route, here.listener) not in items:
+                    taken[here.listener, here.route.kind].append(here)
+                    items[here.route, here.listener] = here
+    return Attachments(tuple(items.values()), tuple(refused))
 
 
 def owner_key(route: ObjectRef, parent: Any) -> str:
     return parent_key(parent.kind, parent.namespace or route.namespace, parent.name)
 
 
+_OTHER = {HTTP_ROUTE: GRPC_ROUTE, GRPC_ROUTE: HTTP_ROUTE}
+"""Routes of these kinds mustn't share a host name at one listener."""
+
+
 def _rival(mine: Attached, taken: list[Attached]) -> Reason | None:
-    """An older route that leaves no place: HTTPRoute and GRPCRoute mustn't share a host name, and a TCP
-    listener has connections for one route only."""
+    """An older route of the other kind with the same host names."""
     for other in taken:
-        if other.route == mine.route:
-            continue
-        kinds = {other.route.kind, mine.route.kind}
-        if kinds == {HTTP_ROUTE, GRPC_ROUTE} and hostnames.overlap(other.hosts, mine.hosts):
+        if hostnames.overlap(other.hosts, mine.hosts):
             return Reason(NOT_ALLOWED, f"{other.route} is older and has the same host names")
     return None
 

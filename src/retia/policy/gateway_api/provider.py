@@ -7,11 +7,12 @@ and at TLS a request whose ``Host`` belongs to another listener of the port gets
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from retia.config.codes import Code, finding
 from retia.model.finding import Finding
-from retia.model.objects import ConfigObject
+from retia.model.ids import wildcards_of
+from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.edge.forms import EdgeHost, EdgeServer, EdgeServers
@@ -46,10 +47,12 @@ def hosts(view: View, key: str) -> tuple[EdgeHost, ...]:
     if gateway is None or listener is None:
         return ()
     attached = view.query(attachments, (gateway.ref.namespace, gateway.ref.name)).of(listener)
-    domains = [listener.host]
+    by_host: dict[str, list[Attached]] = {listener.host: []}
     for each in attached:
-        domains += [host for host in each.hosts if host not in domains and _owns(listener, others, host)]
-    found = [_edge_host(view, listener, domain, attached) for domain in domains]
+        for host in each.hosts:
+            by_host.setdefault(host, []).append(each)
+    domains = [host for host in by_host if host == listener.host or _owns(listener, others, host)]
+    found = [_edge_host(view, listener, domain, by_host) for domain in domains]
     return (*found, *_misdirected(listener, others, domains))
 
 
@@ -99,7 +102,9 @@ def _owns(listener: Listener, others: Iterable[Listener], host: str) -> bool:
     return hostnames.owner(host, (listener.host, *(each.host for each in others))) == listener.host
 
 
-def _edge_host(view: View, listener: Listener, domain: str, attached: tuple[Attached, ...]) -> EdgeHost:
+def _edge_host(
+    view: View, listener: Listener, domain: str, by_host: Mapping[str, list[Attached]]
+) -> EdgeHost:
     """The rules of all routes whose host names cover a domain; of the more specific name first."""
     place = Place(
         listener.port,
@@ -108,16 +113,16 @@ def _edge_host(view: View, listener: Listener, domain: str, attached: tuple[Atta
     )
     ordered: list[tuple[tuple[int, int], Ranked]] = []
     provenance: list[Provenance] = []
-    for each in attached:
-        covering = [host for host in each.hosts if hostnames.covers(host, domain)]
-        if not covering:
-            continue
-        route: ConfigObject | None = view.fact("config", *each.route.key)
-        if route is None:
-            continue
-        exact, length = max(hostnames.specificity(host) for host in covering)
-        ordered += [((-exact, -length), ranked) for ranked in ranked_rules(view, route, place)]
-        provenance.append(Provenance(each.route, "spec"))
+    seen: set[ObjectRef] = set()
+    for host in (domain, *wildcards_of(domain)):
+        exact, length = hostnames.specificity(host)
+        for each in by_host.get(host, ()):
+            route: ConfigObject | None = view.fact("config", *each.route.key)
+            if route is None or each.route in seen:
+                continue
+            seen.add(each.route)
+            ordered += [((-exact, -length), ranked) for ranked in ranked_rules(view, route, place)]
+            provenance.append(Provenance(each.route, "spec"))
     ordered.sort(key=lambda pair: (pair[0], pair[1].rank))
     rules = tuple(ranked.rule for _, ranked in ordered)
     return EdgeHost((domain,), HttpRules(rules or (_no_route(listener),), tuple(provenance)))
