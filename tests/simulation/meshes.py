@@ -34,6 +34,9 @@ DOCUMENTATION = {"192.0.2.": 2, "198.51.100.": 3}
 """Addresses that cases use for servers outside, and the third number of what replaces them in real runs."""
 
 
+_VIPS: dict[Host, int] = {}
+
+
 @dataclass(frozen=True)
 class Net:
     """Which addresses a run uses."""
@@ -73,9 +76,12 @@ class Simulated:
         base = FactBase(self.settings)
         base.put_workloads(self.workloads.values())
         base.put_objects(self.objects)
+        for obj in self.objects:
+            if obj.ref.kind == "EnvoyFilter":
+                base.put_patch(obj.ref, obj)
         for name, weight in case.rollouts.items():
             base.put_rollout(ObjectRef("Rollout", Namespace("default"), name), weight)
-        base.put_vips({host: f"240.240.0.{n}" for n, host in enumerate(base.hosts_without_vip(), 1)})
+        base.put_vips({host: _vip_of(host) for host in base.hosts_without_vip()})
         self.snapshot: Snapshot = Snapshot().with_changes(base.take_changes())[0]
 
     def _add(self, member: Member) -> None:
@@ -147,6 +153,12 @@ class Simulated:
     def label_of(self, address: str) -> str:
         """Who is at ``ip:port`` (or ``host:port``), for expectations."""
         return self.labels.get(address) or self.labels.get(address.rpartition(":")[0]) or address
+
+
+def _vip_of(host: Host) -> str:
+    """The same for a host in all cases, as the store gives it."""
+    number = _VIPS.setdefault(host, len(_VIPS) + 1)
+    return f"240.240.{number // 250}.{number % 250 + 1}"
 
 
 def _settings(given: Mapping[str, Any]) -> MeshSettings:

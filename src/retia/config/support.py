@@ -75,6 +75,16 @@ _SIDECAR = (
     Limit("ingress[].bind", "the proxy listens on the workload's own address"),
     Limit("ingress[].captureMode", _CAPTURED, _not_among("NONE")),
     Limit("ingress[].tls", "between workloads TLS is the mesh's; end other TLS at a gateway"),
+    *(
+        Limit(
+            f"{pool}.http.{field}",
+            "a program is spoken to as it is declared to speak",
+            None,
+            Code.NO_EFFECT_FIELD,
+        )
+        for pool in ("ingress[].connectionPool", "inboundConnectionPool")
+        for field in ("h2UpgradePolicy", "useClientProtocol")
+    ),
     Limit("egress[].bind", "use an upstream of the workload in the mesh file", _among("0.0.0.0")),
     Limit("egress[].captureMode", _CAPTURED, _not_among("NONE")),
     Limit("egress[].port.targetPort", "a service's own port is dialled", None, Code.NO_EFFECT_FIELD),

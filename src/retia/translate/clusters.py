@@ -307,7 +307,8 @@ def _inbound(view: View, name: InboundPort) -> Built:
     cluster = cluster_pb2.Cluster()
     cluster.name = str(name)
     cluster.type = _DISCOVERY.STATIC
-    pb.duration(cluster.connect_timeout, mesh(view).connect_timeout_s)
+    timeout = port.policy.tcp.connect_timeout_s
+    pb.duration(cluster.connect_timeout, timeout if timeout is not None else mesh(view).connect_timeout_s)
     cluster.load_assignment.cluster_name = str(name)
     endpoint = cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint
     put_address(endpoint.address, port.app_address or address, port.app_port)
