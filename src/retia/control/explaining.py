@@ -241,19 +241,22 @@ class Explaining:
         path = explain(from_bytes(seen.get), call)
         hops = [_hop(state, "how it leaves", path, seen)]
         ends: dict[str, str] = {}
+        neighbours = self._neighbours(state)
         for destination in sorted(_ends(path), key=lambda d: -d.share):
             for endpoint in destination.endpoints:
-                workload = self._workload_at(endpoint, state)
+                workload = neighbours.get(_address(endpoint))
                 if workload is not None:
                     ends[endpoint.address] = workload.id
             if len(hops) <= MOST_HOPS and destination.endpoints:
-                hops += self._arrival(state, call, destination)
+                hops += self._arrival(state, call, destination, neighbours)
         return hops, ends, path
 
-    def _arrival(self, caller: ProxyState, call: Call, destination: Destination) -> list[schema.ExplainHop]:
+    def _arrival(
+        self, caller: ProxyState, call: Call, destination: Destination, neighbours: dict[str, Workload]
+    ) -> list[schema.ExplainHop]:
         """What the first callee's proxy does; nothing where there is none that is known."""
         for endpoint in destination.endpoints:
-            workload = self._workload_at(endpoint, caller)
+            workload = neighbours.get(_address(endpoint))
             found = self._core.registry.proxy(workload.id) if workload is not None else None
             if found is None or not endpoint.address.rpartition(":")[2].isdigit():
                 continue
@@ -263,11 +266,10 @@ class Explaining:
             return [_hop(found[1], "how it arrives", path, seen)]
         return []
 
-    def _workload_at(self, endpoint: Endpoint, caller: ProxyState) -> Workload | None:
-        """Whose published address it is; hosts give their instances the same loopback addresses."""
-        address = endpoint.address.rpartition(":")[0]
-        at = [w for w in self._core.pipeline.facts.workloads.values() if w.published_address == address]
-        return next((w for w in at if w.host == caller.proxy.host), None)
+    def _neighbours(self, state: ProxyState) -> dict[str, Workload]:
+        """The workloads of the proxy's host by published address; other hosts give theirs the same ones."""
+        known = self._core.pipeline.facts.workloads.values()
+        return {w.published_address: w for w in known if w.host == state.proxy.host}
 
     async def _health(self, state: ProxyState, path: Path) -> list[str]:
         """The endpoints on the path that the proxy itself has taken out."""
@@ -408,6 +410,10 @@ def _named(hops: list[schema.ExplainHop], objects: list[schema.ExplainObject]) -
             shown.append(line)
         found.append(hop.model_copy(update={"lines": shown}))
     return found
+
+
+def _address(endpoint: Endpoint) -> str:
+    return endpoint.address.rpartition(":")[0]
 
 
 def _ends(path: Path) -> list[Destination]:
