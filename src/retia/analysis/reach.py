@@ -12,10 +12,11 @@ from retia.analysis.world import World
 from retia.config.codes import Code, finding
 from retia.config.schema.http_match import HTTPMatchRequest
 from retia.config.schema.types import StringMatch
-from retia.config.schema.virtual_service import HTTPRoute
+from retia.config.schema.virtual_service import HTTPRoute, L4MatchAttributes, TCPRoute
 from retia.model.finding import Finding
 
 _EVERYTHING = HTTPMatchRequest()
+_ANY = L4MatchAttributes()
 _COMPARED = 100
 """Earlier matches that each is compared with; what lies beyond is let pass. Arbitrary."""
 _REMEDY = "put the narrower rule first"
@@ -24,6 +25,8 @@ _REMEDY = "put the narrower rule first"
 def check(world: World) -> Iterator[Finding]:
     for obj in world.kind("VirtualService"):
         for field, message in unreachable(obj.spec.http):
+            yield finding(Code.UNREACHABLE_RULE, message, ref=obj.ref, field=f"spec.{field}", remedy=_REMEDY)
+        for field, message in unreachable_connections(obj.spec.tcp):
             yield finding(Code.UNREACHABLE_RULE, message, ref=obj.ref, field=f"spec.{field}", remedy=_REMEDY)
 
 
@@ -46,6 +49,17 @@ def unreachable(rules: tuple[HTTPRoute, ...]) -> Iterator[tuple[str, str]]:
                 (f"spec.http[{index}].match[{number}]" if rule.match else f"spec.http[{index}]", block)
                 for number, block in enumerate(blocks)
             ]
+
+
+def unreachable_connections(rules: tuple[TCPRoute, ...]) -> Iterator[tuple[str, str]]:
+    """Field path and message of each rule behind one for every connection, or with the same matches."""
+    taken: dict[L4MatchAttributes, str] = {}
+    for index, rule in enumerate(rules):
+        takers = [taken.get(block) or taken.get(_ANY, "") for block in rule.match or (_ANY,)]
+        if all(takers):
+            yield f"tcp[{index}]", f"is never reached: {takers[0]} takes all of its connections"
+        for block in rule.match or (_ANY,):
+            taken.setdefault(block, f"spec.tcp[{index}]")
 
 
 def _covering(earlier: list[tuple[str, HTTPMatchRequest]], block: HTTPMatchRequest) -> str:

@@ -66,12 +66,14 @@ def tcp_rules_of(
         if not holds_for(view, obj, scope):
             continue
         reader = Reader(view, obj, host, port, scope)
-        by_name += (rule for index, tls in enumerate(obj.spec.tls) for rule in _tls(reader, tls, index, ip))
+        named = [rule for index, tls in enumerate(obj.spec.tls) for rule in _tls(reader, tls, index, ip)]
+        by_name += named
         own = [rule for index, tcp in enumerate(obj.spec.tcp) for rule in _tcp(reader, tcp, index, ip)]
         if own and rest:
             findings.append(_hidden(host, own[0], rest[0]))
         rest += own
-        provenance.append(Provenance(obj.ref, "spec.tcp" if obj.spec.tcp else "spec.tls"))
+        if not named and not own:
+            provenance.append(Provenance(obj.ref, "spec.tcp" if obj.spec.tcp else "spec.tls"))
         findings.extend(reader.findings)
     rules = (*_each_name_once(host, by_name, findings), *rest[:1])
     shaped = (Provenance(rule.ref, rule.field) for rule in rules if rule.ref is not None)
