@@ -137,6 +137,7 @@ def test_a_bad_version_is_taken_back(stage: Stage, visitor: Visitor) -> None:
     assert (ended.phase, ended.weight) == ("rolled-back", 0)
     assert "requests failed" in ended.reason
     assert seen["bad"] > 0
+    assert set(seen) <= {"old", "bad"}, "counting begins without a request lost"
     after = Counter(str(a.json().get("version", a)) for a in visitor.many(HELLO, 60))
     assert after == {"old": 60}
 
