@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from retia.analysis.analyze import analyze
+from retia.config.codes import Code
 from retia.config.parse import Document, Parsed, SourceText, parse
 from retia.model.finding import Finding
 from retia.model.mesh import MeshSettings
@@ -24,7 +25,8 @@ def judge(
     judged alone, without its surroundings."""
     parsed = parse(sources)
     if schema_only:
-        return parsed.findings
+        # That another document has the same name is a matter of its surroundings.
+        return tuple(each for each in parsed.findings if each.code != Code.DUPLICATE_OBJECT)
     return by_place([*parsed.findings, *placed(among(parsed, settings or MeshSettings()), parsed.documents)])
 
 

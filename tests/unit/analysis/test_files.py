@@ -33,6 +33,7 @@ def test_a_name_outside_the_mesh_must_be_defined() -> None:
 def test_the_schema_alone() -> None:
     assert codes(RULE, schema_only=True) == []
     assert codes("apiVersion: v9", schema_only=True) == [Code.NOT_AN_OBJECT]
+    assert codes(RULE, RULE, schema_only=True) == []
 
 
 def test_findings_say_file_and_line_of_the_field() -> None:
