@@ -194,9 +194,18 @@ spec:
     - route: [{destination: {host: hello}}]
 """)
     target = "{kind: VirtualService, name: hello, sectionName: few}"
+    stage.apply_text(policy("rule", "[{name: few, requests: 1, per: Hour}]", target))
+    until_limited(visitor, HELLO + "a")  # the filter is in the caller's chains from now on
     stage.apply_text(policy("rule", "[{name: few, requests: 6, per: Hour}]", target))
     answers = [visitor.http(HELLO + path) for path in ("a", "b") * 5]
     assert counted(answers) == {200: 6, 429: 4}
+    assert counted(visitor.many(HELLO + "c", 5)) == {200: 5}
+    limits = "[{name: %s, scope: Global, requests: %d, per: Hour}]"
+    stage.apply_text(policy("rule", limits % ("first", 1), target))
+    until_limited(visitor, HELLO + "a")
+    stage.apply_text(policy("rule", limits % ("second", 4), target))
+    answers = [visitor.http(HELLO + path) for path in ("a", "b") * 5]
+    assert counted(answers) == {200: 4, 429: 6}
     assert counted(visitor.many(HELLO + "c", 5)) == {200: 5}
 
 

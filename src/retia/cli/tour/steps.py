@@ -276,8 +276,10 @@ def rollout(tour: Tour) -> str:
 def rate_limit(tour: Tour) -> str:
     tour.use("steps/rate-limit")
     try:
-        ann = tour.visitor.many(REVIEWS, 8, headers={"x-user": "ann"})
-        bob = tour.visitor.many(REVIEWS, 5, headers={"x-user": "bob"})
+        # The proxy's listeners take the filter a moment after they have accepted it.
+        counts = wait_until(lambda: _failures(_reviews_for(tour, "nobody", 6)) > 0, 15, 0.1)
+        expect(counts, "nothing was refused within 15 s")
+        ann, bob = _reviews_for(tour, "ann", 8), _reviews_for(tour, "bob", 5)
     finally:
         tour.stage.client.delete_object("RateLimitPolicy", "default", "reviews")
     statuses = [answer.status for answer in ann]
@@ -288,6 +290,10 @@ def rate_limit(tour: Tour) -> str:
     expect(left == "0", f"the refusal says that {left} calls are left")
     expect(code == "RT5013", f"the refusal's code is {code}")
     return f"of 8 calls 5 came through, then 429 with {code}; another user's 5 all came through"
+
+
+def _reviews_for(tour: Tour, user: str, count: int) -> list[Answer]:
+    return tour.visitor.many(REVIEWS, count, headers={"x-user": user})
 
 
 def _only(tour: Tour, version: str) -> bool:
