@@ -10,7 +10,7 @@ from typing import Any
 
 from retia.analysis.world import World
 from retia.config.codes import Code, finding
-from retia.config.schema.gateway import TLSMode
+from retia.config.schema.gateway import ServerTLSMode
 from retia.config.schema.virtual_service import MESH_GATEWAY
 from retia.model.finding import Finding
 from retia.model.ids import HostId, Namespace, ProxyId
@@ -20,7 +20,7 @@ from retia.model.snapshot import FactKey, PlainView, Snapshot, View
 from retia.policy.edge.secrets import key_pair, trust
 
 _SCHEME = "kubernetes://"
-_NEEDS_CERTIFICATE = (TLSMode.SIMPLE, TLSMode.MUTUAL, TLSMode.OPTIONAL_MUTUAL)
+_NEEDS_CERTIFICATE = (ServerTLSMode.SIMPLE, ServerTLSMode.MUTUAL, ServerTLSMode.OPTIONAL_MUTUAL)
 
 
 def check(world: World) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def _certificates(world: World, view: View, obj: ConfigObject) -> Iterator[Findi
             if wrong:
                 message = f"is {name}, but {wrong}"
                 yield finding(Code.NO_CERTIFICATE, message, ref=obj.ref, field=where)
-        if tls.mode is TLSMode.MUTUAL and names and not tls.ca_cert_credential_name:
+        if tls.mode is ServerTLSMode.MUTUAL and names and not tls.ca_cert_credential_name:
             yield from _authority(world, view, obj, *names[0])
 
 
