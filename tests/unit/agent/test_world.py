@@ -102,6 +102,16 @@ def test_listeners_are_waited_for_and_hosts_are_not(books: Books) -> None:
     assert books.world.listed(VHDS) == ["80/a"]
 
 
+def test_the_standby_copy_has_the_listener_behind_a_cluster(books: Books) -> None:
+    books.stand_by(resource(CDS, "tcp|240.240.0.1:5432", refs=(Name(LDS, "240.240.0.1_5432"),)))
+    books.stand_by(resource(LDS, "240.240.0.1_5432", refs=(Name(CDS, "v1"),)))
+    books.stand_by(resource(CDS, "v1", refs=(Name(EDS, "v1"),)))
+    books.stand_by(resource(EDS, "v1"))
+    changed = books.world.answer_alone([Name(CDS, "tcp|240.240.0.1:5432")])
+    assert {Name(LDS, "240.240.0.1_5432"), Name(CDS, "v1"), Name(EDS, "v1")} <= changed
+    assert books.world.listed(LDS) == ["240.240.0.1_5432"]
+
+
 def test_the_standby_copy_answers_with_all_that_is_referred_to(books: Books) -> None:
     books.stand_by(resource(VHDS, "80/a.default", aliases=("80/a",), refs=(Name(CDS, "c"),)))
     books.stand_by(resource(CDS, "c", refs=(Name(EDS, "c"),)))
