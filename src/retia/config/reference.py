@@ -75,6 +75,11 @@ _TYPES = {
     "GatewayDuration": "duration such as 10s",
     "_Text": "text",
     "AbsoluteURI": "URI with its scheme",
+    "ServerHost": "host name, namespace/ and * allowed",
+    "SpkiHash": "SHA-256 in base64",
+    "CertificateHash": "SHA-256 in hexadecimal",
+    "PrivateBase64": "base64",
+    "PrivateText": "text",
 }
 
 _HEAD = """# Configuration

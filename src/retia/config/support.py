@@ -254,7 +254,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = MappingProxyType(
             Limit("servers[].port.targetPort", "Istio's is without effect too", None, Code.DEPRECATED_FIELD),
             Limit("servers[].defaultEndpoint", "Istio's is without effect too; write a VirtualService"),
         ),
-        "Secret": (),
+        "Secret": (Limit("immutable", "it may be changed", None, Code.NO_EFFECT_FIELD),),
         "ConfigMap": (),
         **_GATEWAY_API,
         "Service": (

@@ -21,7 +21,7 @@ MAX_CERTIFICATES = 2
 """Of one server: one for RSA and one for ECDSA, as in Istio."""
 
 
-class TLSMode(StrEnum):
+class ServerTLSMode(StrEnum):
     PASSTHROUGH = "PASSTHROUGH"
     SIMPLE = "SIMPLE"
     MUTUAL = "MUTUAL"
@@ -127,23 +127,33 @@ class ServerTLSSettings(Model):
 
     https_redirect: Flag = False
     """On a port in plain text: answer by a redirect (301) to ``https``."""
-    mode: TLSMode = TLSMode.PASSTHROUGH
+    mode: ServerTLSMode = ServerTLSMode.PASSTHROUGH
+    """Absent: TLS is passed on unopened."""
     server_certificate: Text = ""
+    """A file of the gateway's host, as are the next three."""
     private_key: Text = ""
     ca_certificates: Text = ""
+    """Who may have signed clients' certificates."""
     ca_crl: Text = ""
+    """Which of them are revoked."""
     credential_name: Text = ""
     """A ``Secret`` of the gateway proxy's namespace."""
     credential_names: tuple[Text, ...] = ()
+    """One for RSA and one for ECDSA."""
     ca_cert_credential_name: Text = ""
     """The ``Secret`` with clients' authority. Absent: ``<credentialName>-cacert``, or that secret itself."""
     tls_certificates: tuple[TLSCertificate, ...] = ()
+    """Files, as above; one for RSA and one for ECDSA."""
     subject_alt_names: tuple[Text, ...] = ()
+    """Names of which a client's certificate must have one. Absent: any that was signed will do."""
     verify_certificate_spki: tuple[SpkiHash, ...] = ()
+    """Clients' public keys, of which one must be shown. Absent: any."""
     verify_certificate_hash: tuple[CertificateHash, ...] = ()
+    """Clients' certificates, of which one must be shown. Absent: any."""
     min_protocol_version: TLSProtocol = TLSProtocol.AUTO
     """Absent: TLS 1.2."""
     max_protocol_version: TLSProtocol = TLSProtocol.AUTO
+    """Absent: TLS 1.3."""
     cipher_suites: tuple[Text, ...] = ()
     """Absent: the proxy's own list."""
 
@@ -167,9 +177,9 @@ class ServerTLSSettings(Model):
     def _credential_problems(self) -> Iterator[Problem]:
         named = bool(self.credential_name or self.credential_names)
         files = bool(self.server_certificate or self.private_key or self.tls_certificates)
-        if self.mode in (TLSMode.PASSTHROUGH, TLSMode.AUTO_PASSTHROUGH):
+        if self.mode in (ServerTLSMode.PASSTHROUGH, ServerTLSMode.AUTO_PASSTHROUGH):
             return
-        if self.mode is TLSMode.ISTIO_MUTUAL:
+        if self.mode is ServerTLSMode.ISTIO_MUTUAL:
             if named or files or self.ca_certificates:
                 yield Problem(("mode",), "is ISTIO_MUTUAL, beside which no certificate may be named")
             return
@@ -201,7 +211,7 @@ class ServerTLSSettings(Model):
                 if not value:
                     message = f"is missing; mode {self.mode.value} needs it, or credentialName"
                     yield Problem((field,), message, Code.MISSING_FIELD)
-        verifies = self.mode in (TLSMode.MUTUAL, TLSMode.OPTIONAL_MUTUAL)
+        verifies = self.mode in (ServerTLSMode.MUTUAL, ServerTLSMode.OPTIONAL_MUTUAL)
         authority = self.ca_certificates or self.ca_cert_credential_name
         if verifies and not authority and not any(pair.ca_certificates for pair in self.tls_certificates):
             message = f"is missing; mode {self.mode.value} needs it, or credentialName"
@@ -218,6 +228,8 @@ class GatewayServer(Model):
     bind: Text = ""
     """The address to listen on. Absent: the gateway proxy's."""
     hosts: Annotated[tuple[ServerHost, ...], Field(min_length=1)]
+    """Wildcards allowed. Before a ``/`` may stand whose VirtualServices are served: a namespace, ``.``
+    or ``*``."""
     tls: ServerTLSSettings | None = None
     default_endpoint: Text = ""
     name: Text = ""
@@ -239,6 +251,9 @@ class GatewayServer(Model):
 
 
 class Gateway(Model):
+    """Ports that gateway proxies open, and for which hosts; VirtualServices that name it in ``gateways`` say
+    what happens there."""
+
     servers: Annotated[tuple[GatewayServer, ...], Field(min_length=1)]
     selector: SelectorMap = ()
     """Labels of gateway proxies. Empty: all of them."""

@@ -93,6 +93,10 @@ PrivateText = Annotated[Private, _Reads(_from_text)]
 
 
 class Secret(Model):
+    """Certificates with their keys (``tls.crt`` and ``tls.key``, or ``cert`` and ``key``) and authorities
+    (``ca.crt``, or ``cacert``), as PEM. Given to the proxies that an object with ``credentialName`` is for;
+    its values are never shown."""
+
     type: Text = "Opaque"
     data: Annotated[FrozenMap[Text, PrivateBase64], BeforeValidator(_mapping)] = ()
     """Values in base64."""

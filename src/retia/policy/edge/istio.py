@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retia.config.codes import Code, finding
-from retia.config.schema.gateway import GatewayServer, ServerTLSSettings, TLSMode, TLSProtocol
+from retia.config.schema.gateway import GatewayServer, ServerTLSMode, ServerTLSSettings, TLSProtocol
 from retia.model.finding import Finding
 from retia.model.ids import own_namespace, qualify
 from retia.model.mesh import labels_match
@@ -40,12 +40,12 @@ PREFIX = "istio/"
 SECRET_SCHEME = "kubernetes://"
 
 _MODES = {
-    TLSMode.SIMPLE: EdgeTlsMode.SIMPLE,
-    TLSMode.MUTUAL: EdgeTlsMode.MUTUAL,
-    TLSMode.OPTIONAL_MUTUAL: EdgeTlsMode.OPTIONAL_MUTUAL,
-    TLSMode.ISTIO_MUTUAL: EdgeTlsMode.MESH_MUTUAL,
-    TLSMode.PASSTHROUGH: EdgeTlsMode.PASSTHROUGH,
-    TLSMode.AUTO_PASSTHROUGH: EdgeTlsMode.AUTO_PASSTHROUGH,
+    ServerTLSMode.SIMPLE: EdgeTlsMode.SIMPLE,
+    ServerTLSMode.MUTUAL: EdgeTlsMode.MUTUAL,
+    ServerTLSMode.OPTIONAL_MUTUAL: EdgeTlsMode.OPTIONAL_MUTUAL,
+    ServerTLSMode.ISTIO_MUTUAL: EdgeTlsMode.MESH_MUTUAL,
+    ServerTLSMode.PASSTHROUGH: EdgeTlsMode.PASSTHROUGH,
+    ServerTLSMode.AUTO_PASSTHROUGH: EdgeTlsMode.AUTO_PASSTHROUGH,
 }
 _VERSIONS = {
     TLSProtocol.AUTO: TlsVersion.AUTO,
