@@ -14,7 +14,7 @@ from itertools import takewhile
 from retia.model.ids import Host
 from retia.model.mesh import Proxy, ProxyKind, Service
 from retia.model.resource import Name, TypeUrl
-from retia.translate.names import EXPLICIT, HostName, TcpDial
+from retia.translate.names import EXPLICIT, HostName, TcpDial, parse_dialled_listener
 from retia.xds.stream import LISTED
 from retia.xds.wire import PLACEHOLDER
 
@@ -37,7 +37,7 @@ class ChangeLog:
     def note(self, names: Iterable[Name], hosts: Iterable[Host]) -> None:
         self.revision += 1
         for name in names:
-            if name.type in _COPIED and name.name != LISTED and not name.name.endswith(PLACEHOLDER):
+            if _is_copied(name):
                 self._names.pop(name, None)
                 self._names[name] = self.revision
         for host in hosts:
@@ -53,6 +53,13 @@ class ChangeLog:
         """The services that came, went or changed after ``revision``."""
         latest = takewhile(lambda item: item[1] > revision, reversed(self._hosts.items()))
         return [host for host, _ in latest]
+
+
+def _is_copied(name: Name) -> bool:
+    if name.type is TypeUrl.LISTENER:
+        # Those within the proxy, which clusters lead to; the others are the proxy's own and never asked for.
+        return parse_dialled_listener(name.name) is not None
+    return name.type in _COPIED and name.name != LISTED and not name.name.endswith(PLACEHOLDER)
 
 
 def concerns(proxy: Proxy, name: Name) -> bool:

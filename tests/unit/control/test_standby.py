@@ -41,6 +41,12 @@ def test_the_log_tells_what_changed_since() -> None:
     assert log.hosts_since(at - 1) == [Host("h")]
 
 
+def test_the_log_knows_listeners_within_the_proxy_and_no_others() -> None:
+    log = ChangeLog()
+    log.note([Name(TypeUrl.LISTENER, "240.240.0.1_5432"), Name(TypeUrl.LISTENER, "inbound")], [])
+    assert log.names_since(1) == [Name(TypeUrl.LISTENER, "240.240.0.1_5432")]
+
+
 def test_names_of_other_proxies_are_passed_over() -> None:
     assert not concerns(proxy(), Name(CDS, "inbound|80||"))
     assert not concerns(proxy(), Name(VHDS, "explicit/a:80"))
