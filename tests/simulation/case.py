@@ -100,6 +100,8 @@ class CallSpec:
     url: str = ""
     connect: str = ""
     """``host:port``: bytes."""
+    redis: tuple[str, ...] = ()
+    """Words of a command that is sent on the connection."""
     dial: str = ""
     """``host:port`` to connect to, where it isn't the URL's."""
     headers: tuple[tuple[str, str], ...] = ()

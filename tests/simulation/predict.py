@@ -79,7 +79,7 @@ class _Prediction:
             address, protocol = dialled(self.world, mesh, host, port)
             listener = outbound_listener(protocol or Protocol.TCP)
             call = tcp_call(address, port, listener=listener, **_tls(spec))  # type: ignore[arg-type]
-            return mesh, call
+            return mesh, replace(call, command=spec.redis)
         parts = urlsplit(spec.url)
         host, port = host_port(spec.dial or parts.netloc, 443 if parts.scheme == "https" else 80)
         address, protocol = dialled(self.world, mesh, host, port)

@@ -74,6 +74,8 @@ class Call:
 
     connection: Connection
     request: Request | None = None
+    command: tuple[str, ...] = ()
+    """Words of a Redis command on it; empty: none that is known."""
 
 
 def outbound_listener(protocol: Protocol) -> str:

@@ -7,13 +7,22 @@ from typing import Any
 
 from retia.explain.calls import Call
 from retia.explain.clusters import find_cluster
-from retia.explain.forms import Chain, Destination, Listener, NetworkFilter, Path, Step, Unknown
+from retia.explain.forms import Chain, Destination, Listener, Mirror, NetworkFilter, Path, Step, Unknown
 from retia.explain.http import through_manager
 from retia.explain.listeners import choose_chain, inspected
 from retia.explain.match import CannotSayError, text_matches
-from retia.explain.resources import Lookup, type_of, unpack, words
+from retia.explain.resources import Lookup, share, type_of, unpack, words
 from retia.model.resource import Name, TypeUrl
 
+_REDIS_READS = frozenset(
+    """
+    bitcount bitpos dump exists geodist geohash geopos get getbit getrange hexists hget hgetall hkeys hlen
+    hmget hscan hstrlen hvals lindex llen lrange mget pttl scard sdiff sinter sismember smembers srandmember
+    sscan strlen ttl type zcard zcount zlexcount zrange zrangebylex zrangebyscore zrank zrevrange
+    zrevrangebylex zrevrangebyscore zrevrank zscan zscore
+    """.split()  # noqa: SIM905
+)
+"""Commands that change nothing, as Envoy's Redis proxy has them."""
 MAX_DEPTH = 4
 """Internal listeners that are followed one after another. Arbitrary; a cycle ends here."""
 _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -120,8 +129,7 @@ def _filters(lookup: Lookup, chain: Any, call: Call, tls: bool, steps: list[Step
             named = call.connection.server_name
             steps.append(NetworkFilter(each.name, f"names the cluster by the server name: {named}"))
         elif kind.endswith("RedisProxy"):
-            steps.append(NetworkFilter(each.name, words(message)))
-            return Path((*steps, Unknown("redis", "which of its routes a command takes depends on its key")))
+            return _redis(lookup, message, call, steps)
         else:
             steps.append(NetworkFilter(each.name, words(message)))
     return Path(tuple(steps), refused="the chain has no filter that passes bytes on")
@@ -147,8 +155,8 @@ def _tcp(lookup: Lookup, proxy: Any, call: Call, named: str, steps: list[Step]) 
     else:
         shares = [(proxy.cluster, 1.0)]
     destinations: list[Destination] = []
-    for name, share in shares:
-        found = find_cluster(lookup, name, share, call)
+    for name, part in shares:
+        found = find_cluster(lookup, name, part, call)
         steps += found.unknown
         # Bytes are passed: whatever codec the cluster has for HTTP says nothing here.
         destinations.append(replace(found.destination, codec=""))
@@ -161,6 +169,40 @@ def _tcp(lookup: Lookup, proxy: Any, call: Call, named: str, steps: list[Step]) 
         return replace(path, destinations=(), refused=f"{', '.join(n for n, _ in shares)} has no endpoints")
     hashed = tuple("the client's address" for p in proxy.hash_policy if p.HasField("source_ip"))
     return replace(path, hashed_by=hashed)
+
+
+def _redis(lookup: Lookup, proxy: Any, call: Call, steps: list[Step]) -> Path:
+    """Where a command goes by its key: the longest prefix counts."""
+    if len(call.command) < 2:
+        return Path((*steps, Unknown("redis", "which of its routes a command takes depends on its key")))
+    command, key = call.command[0].lower(), call.command[1]
+    routes = proxy.prefix_routes
+    fold = str.lower if routes.case_insensitive else str
+    fitting = [r for r in routes.routes if fold(key).startswith(fold(r.prefix))]
+    if fitting:
+        route = max(fitting, key=lambda r: len(r.prefix))
+    elif routes.HasField("catch_all_route"):
+        route = routes.catch_all_route
+    else:
+        return Path(
+            tuple(steps), refused=f"no route is for the key {key}; the command is answered by an error"
+        )
+    reads = command in _REDIS_READS
+    name = route.read_command_policy.cluster if reads and route.read_command_policy.cluster else route.cluster
+    said = f"keys that begin with {route.prefix!r}" if route.prefix else "all other keys"
+    steps.append(NetworkFilter("redis", f"{said} go to {name}" + (" where they only read" if reads else "")))
+    found = find_cluster(lookup, name, 1.0, call)
+    steps += found.unknown
+    if not found.destination.exists:
+        return Path(tuple(steps), refused=f"there is no cluster {name}; an error is answered")
+    sent = key[len(route.prefix) :] if route.remove_prefix else key
+    mirrors = tuple(
+        Mirror(p.cluster, share(p.runtime_fraction.default_value) if p.HasField("runtime_fraction") else 1.0)
+        for p in route.request_mirror_policy
+        if not (reads and p.exclude_read_commands)
+    )
+    destination = replace(found.destination, codec="", method=call.command[0], path=sent)
+    return Path(tuple(steps), destinations=(destination,), mirrors=mirrors)
 
 
 def _datagrams(lookup: Lookup, listener: Any, call: Call, steps: list[Step]) -> Path:

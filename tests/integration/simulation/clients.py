@@ -170,6 +170,21 @@ async def raw(entry: Entry, hello: bytes) -> dict[str, Any]:
     return found
 
 
+async def redis(entry: Entry, command: tuple[str, ...]) -> dict[str, Any]:
+    """Send a command of Redis; the answer is a text that tells who is there."""
+    words = "".join(f"${len(word)}\r\n{word}\r\n" for word in command)
+    try:
+        async with asyncio.timeout(CALL_S), connected(entry) as (reader, writer):
+            writer.write(f"*{len(command)}\r\n{words}".encode())
+            head = await reader.readline()
+            if not head.startswith(b"$"):
+                return {}
+            found: dict[str, Any] = json.loads(await reader.readexactly(int(head[1:])))
+            return found
+    except (OSError, EOFError, TimeoutError, ValueError):
+        return {}
+
+
 def client_hello(server_name: str, alpn: tuple[str, ...]) -> bytes:
     """The first bytes of a TLS client. Who passes TLS on unopened needs no more; nobody answers it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -223,6 +223,8 @@ class Fleet:
         if not call.method:
             if entry.tls is not None:
                 return await clients.raw(entry, b"who is there?\n")
+            if call.redis:
+                return await clients.redis(entry, call.redis)
             hello = b"" if call.silent else b"who is there?\n"
             if call.sni:
                 hello = clients.client_hello(call.sni, call.alpn)
@@ -264,7 +266,7 @@ class Fleet:
         statuses: Counter[int] = Counter()
         for reply in replies:
             if isinstance(reply, dict):
-                self._bytes_outcome(found, reply)
+                self._bytes_outcome(found, call, reply)
                 continue
             if reply.closed:
                 found.refused = reply.closed
@@ -280,13 +282,22 @@ class Fleet:
             self._requests_outcome(found, call, replies)
         return found
 
-    def _bytes_outcome(self, found: Outcome, reply: dict[str, Any]) -> None:
+    def _bytes_outcome(self, found: Outcome, call: CallSpec, reply: dict[str, Any]) -> None:
         if not reply:
             found.refused = "the connection was closed"
             return
         label = reply["label"]
         found.shares[label] = found.shares.get(label, 0) + 1
-        found.seen[label] = Seen(server_name=reply["server_name"], alpn=reply["alpn"])
+        found.seen[label] = Seen(
+            method=reply.get("method", ""),
+            path=reply.get("path", ""),
+            server_name=reply["server_name"],
+            alpn=reply["alpn"],
+        )
+        if call.redis:
+            answered = Counter(r.label for r in self.upstreams.records)
+            answered[label] -= int(found.shares[label])
+            found.mirrored = {name: float(n) for name, n in answered.items() if n > 0}
 
     def _requests_outcome(self, found: Outcome, call: CallSpec, replies: list[Any]) -> None:
         """Who answered, who got copies, and how many attempts there were."""

@@ -136,6 +136,8 @@ class Upstreams:
             return
         if first.startswith(b"PRI"):
             await self._http2(peer, first, reader, writer)
+        elif first.startswith(b"*"):
+            await self._redis(peer, first, reader, writer)
         elif first.split(b" ", 1)[0].isalpha() and b"HTTP/1" in first.split(b"\r\n", 1)[0]:
             await self._http1(peer, first, reader, writer)
         else:
@@ -151,6 +153,23 @@ class Upstreams:
         async with asyncio.timeout(READ_S):
             while await reader.read(65536):
                 pass
+
+    async def _redis(
+        self, peer: Peer, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Every command is answered with a text that tells who is there, and what was asked."""
+        data = first
+        while data:
+            lines = data.decode().split("\r\n")
+            words = lines[2::2]
+            seen = Seen(words[0], words[1] if len(words) > 1 else "", server_name=peer.server_name)
+            self.records.append(Record(peer.label, "", seen))
+            said = {"label": peer.label, "method": seen.method, "path": seen.path}
+            text = json.dumps({**said, "server_name": peer.server_name, "alpn": peer.alpn})
+            writer.write(f"${len(text)}\r\n{text}\r\n".encode())
+            await writer.drain()
+            async with asyncio.timeout(READ_S):
+                data = await reader.read(65536)
 
     async def _http1(
         self, peer: Peer, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
