@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -130,3 +133,19 @@ def test_connections_are_split_and_follow_changes(stage: Stage, visitor: Visitor
 
     stage.client.delete_object("VirtualService", "default", "db")
     assert wait_until(lambda: set(said(visitor, 12)) == {"v1", "v2"}, 10)
+
+
+def test_rules_hold_while_the_controller_hangs_for_who_never_connected(stage: Stage) -> None:
+    """The standby copy has the internal listener as well, and an Envoy that restarts gets it again."""
+    stage.apply_text(
+        route("{destination: {host: db, subset: v1}, weight: 1}", "{destination: {host: spare}, weight: 1}")
+    )
+    with stage.visitor(account="late") as late:
+        time.sleep(1)  # the standby copy is seconds old by design
+        controller = stage.client.status().pid
+        os.kill(controller, signal.SIGSTOP)
+        try:
+            greetings = {late.tcp("db", 5432, "echo")[0] for _ in range(12)}
+        finally:
+            os.kill(controller, signal.SIGCONT)
+    assert greetings == {"v1", "spare"}
