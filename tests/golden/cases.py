@@ -183,6 +183,39 @@ def _external() -> Mesh:
     return world.client()
 
 
+def _limited() -> Mesh:
+    world = World().service("reviews").service("ratelimit", 8081, "grpc", namespace="retia-system")
+    world.apply("""
+        kind: VirtualService
+        metadata: {name: reviews}
+        spec: {hosts: [reviews], http: [{name: all, route: [{destination: {host: reviews}}]}]}
+        ---
+        kind: RateLimitPolicy
+        metadata: {name: reviews}
+        spec:
+          targetRefs:
+          - {kind: Service, name: reviews}
+          - {kind: VirtualService, name: reviews, sectionName: all}
+          limits:
+          - {name: all, requests: 100, per: Minute}
+          - name: user
+            scope: Global
+            requests: 10
+            when: [{path: {value: /api}}]
+            by: [{type: Header, name: x-user}]
+        ---
+        kind: OverloadPolicy
+        metadata: {name: reviews}
+        spec:
+          targetRefs: [{kind: Service, name: reviews}]
+          retryBudget: {}
+          adaptiveConcurrency: {}
+          admissionControl: {}
+          priority: {maxConcurrency: 10, critical: [{method: POST}]}
+    """)
+    return world.client("reviews")
+
+
 def _remote() -> World:
     world = World().service("reviews", versions=("v1", "v2"), host="there", gateway="192.0.2.7:15443")
     return world.service("reviews")
@@ -199,6 +232,7 @@ CASES = (
     Case("unknown-host", _plain, ("9080/example.com", "9080/_")),
     Case("inbound-strict", lambda: _inbound("{mtls: {mode: STRICT}}"), listeners=True),
     Case("inbound-http", lambda: _inbound(http_inbound=True), listeners=True),
+    Case("limits", _limited, ("9080/reviews",), listeners=True),
     Case("explicit", _explicit, ("explicit/reviews:9080", "explicit/example.com"), listeners=True),
     Case("external-tls", _external, ("80/api.example.com",)),
     Case("other-host", lambda: _remote().client("reviews"), ("9080/reviews",)),
