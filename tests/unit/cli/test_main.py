@@ -26,7 +26,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tup
 
 ALL = commands(ROOT)
 NAMES = [" ".join(path) for path, _ in ALL]
-TEXT_ONLY = {"run", "demo", "controller", "agent"}
+TEXT_ONLY = {"run", "gateway", "demo", "controller", "agent", "ratelimit"}
 """They become, or show, programs: nothing to print as JSON."""
 
 
