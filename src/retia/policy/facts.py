@@ -77,6 +77,7 @@ class FactBase:
         self._labelled: Labelled[WorkloadId] = Labelled()
         self._entries: Labelled[ObjectRef] = Labelled()
         self._indexed: dict[Entry, set[ObjectRef]] = defaultdict(set)
+        self._reindexed: set[Entry] = set()
         self._found_by: dict[ObjectRef, frozenset[Entry]] = {}
         self._addresses: dict[str, Counter[tuple[Host, int]]] = defaultdict(Counter)
         self._ports: dict[str, Counter[int]] = {"http-ports": Counter(), "auto-ports": Counter()}
@@ -176,6 +177,7 @@ class FactBase:
     def take_changes(self) -> dict[FactKey, Any]:
         """The facts that differ since the last call; ``None`` for one that is gone."""
         self._derive()
+        self._put_entries()
         changes, self._changes = self._changes, {}
         return changes
 
@@ -476,7 +478,12 @@ class FactBase:
             self._indexed[entry].discard(ref)
         for entry in after:
             self._indexed[entry].add(ref)
-        for index, key in sorted(before | after):
+        self._reindexed |= before | after
+
+    def _put_entries(self) -> None:
+        """The entries that objects have come to or left, in order: once for all changes together."""
+        reindexed, self._reindexed = self._reindexed, set()
+        for index, key in sorted(reindexed):
             members = self._indexed[index, key]
             if not members:
                 del self._indexed[index, key]
