@@ -27,6 +27,12 @@ _TYPES = {
     "Number": "number",
     "int": "whole number",
     "Count": "number, 0 or more",
+    "Amount": "whole number, 1 or more",
+    "Positive": "whole number, 1 or more",
+    "Bytes": "whole number, 1024 or more",
+    "BodyBytes": "whole number, 1 to 2^30",
+    "ContentLength": "whole number, 30 or more",
+    "LimitedStatus": "status, 400 to 599",
     "UInt32": "number, 0 or more",
     "UInt64": "number, 0 or more",
     "Port": "port, 1 to 65535",
@@ -204,7 +210,7 @@ def _models(annotation: Any) -> Iterator[type[Model]]:
 def _type(annotation: str, inner: type[Model] | None) -> str:
     text = annotation.replace(" | None", "")
     if annotated := re.match(r"Annotated\[(.+), .*\]$", text):
-        text = annotated[1].split(", Strict()")[0].split(", Field(")[0]
+        text = annotated[1].split(", Strict()")[0].split(", Field(")[0].split(", length(")[0]
     if listed := re.match(r"tuple\[(.+), \.\.\.\]$", text):
         return "list" if inner else f"list of {_word(listed[1])}"
     if mapped := re.match(r"FrozenMap\[(\w+), (\w+)\]$", text):

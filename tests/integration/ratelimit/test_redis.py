@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,7 +33,11 @@ class Redis:
 
     async def start(self) -> None:
         self._launch()
-        await until(self.path.exists)
+        await until(self._listens)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self.path)) == 0
 
     def _launch(self) -> None:
         options = ["--port", "0", "--unixsocket", str(self.path), "--save", "", "--dir", str(self._folder)]

@@ -19,7 +19,6 @@ from retia.config.schema.request_match import HeaderMatch, PathMatch, length
 from retia.config.schema.types import Percentage, PositiveDuration, Text
 
 Positive = Annotated[int, Strict(), Field(ge=1, le=2**32 - 2)]
-Ratio = Annotated[float, Strict(), Field(ge=0, le=100)]
 
 
 class RetryBudget(Model):
