@@ -50,15 +50,13 @@ from retia.translate.names import (
     parse_upstream,
     split_host_port,
 )
-from retia.translate.rules import Scene, add_rule
+from retia.translate.rules import MAX_BODY_BYTES, Scene, add_rule
 from retia.translate.sources import service_provenance
 
 VHDS_TIMEOUT_S = 0.2
 """Second net for a listener that waits for its first answer; the first is the virtual host ``<rc>/_``."""
 MAX_VIRTUAL_HOST_BYTES = 2 * 1024 * 1024
 """Half of what a gRPC message holds; 5,000 ordinary rules are 1.8 MB."""
-MAX_BODY_BYTES = 1024 * 1024
-"""The longest direct response, as Istio's; Envoy's default is 4 KiB."""
 
 
 def build_route_config(view: View, name: str) -> Built:

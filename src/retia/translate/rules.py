@@ -51,6 +51,8 @@ ORIGIN = "retia"
 HOST_SELECTION_ATTEMPTS = 5
 """How often a retry looks for an endpoint that wasn't tried; Istio's number."""
 NO_TARGET_STATUS = 503
+MAX_BODY_BYTES = 1024 * 1024
+"""The longest direct response, as Istio's; Envoy's default is 4 KiB."""
 
 
 @dataclass(slots=True)

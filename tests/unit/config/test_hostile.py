@@ -12,6 +12,7 @@ import yaml
 from retia.analysis.analyze import analyze
 from retia.model.finding import Level
 from retia.model.resource import TypeUrl
+from retia.translate import routes
 from tests.support.documents import parse_text
 from tests.support.world import World, fqdn
 
@@ -33,11 +34,11 @@ def document(spec: dict[str, Any], name: str = "bad") -> str:
 
 
 def many_routes() -> dict[str, Any]:
-    return {"hosts": ["a"], "http": [{"match": [{"uri": {"exact": f"/{n}"}}]} for n in range(20_000)]}
+    return {"hosts": ["a"], "http": [{"match": [{"uri": {"exact": f"/{n}"}}]} for n in range(8_000)]}
 
 
 def many_matches() -> dict[str, Any]:
-    match = [{"uri": {"exact": f"/{n}"}} for n in range(10_000)]
+    match = [{"uri": {"exact": f"/{n}"}} for n in range(6_000)]
     return {"hosts": ["a"], "http": [{"match": match, "route": ROUTE}]}
 
 
@@ -130,8 +131,9 @@ def test_delegates_that_go_round_in_circles_end() -> None:
     assert [route.name for route in built.routes] == ["default"]
 
 
-def test_rules_that_no_response_could_carry_cost_their_host_alone() -> None:
-    body = "x" * 500_000
+def test_rules_that_no_response_could_carry_cost_their_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_VIRTUAL_HOST_BYTES", 20_000)
+    body = "x" * 5_000
     rules = ", ".join(
         f"{{match: [{{uri: {{exact: /{n}}}}}], directResponse: {{status: 200, body: {{string: {body}}}}}}}"
         for n in range(6)
