@@ -6,6 +6,7 @@ by the ten thousand.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _PREFIX = "type.googleapis.com/"
@@ -57,6 +58,21 @@ def socket_address(address: Any, ip: str, port: int) -> None:
     socket = address.socket_address
     socket.address = ip
     socket.port_value = port
+
+
+def repeated(number: int, items: Iterable[bytes]) -> bytes:
+    """Serialised messages as the items of a repeated field of that number (below 16), to stand behind the
+    rest of their message: in protobuf, joined bytes are merged messages."""
+    out = bytearray()
+    for item in items:
+        out.append(number << 3 | 2)
+        size = len(item)
+        while size > 0x7F:
+            out.append(size & 0x7F | 0x80)
+            size >>= 7
+        out.append(size)
+        out += item
+    return bytes(out)
 
 
 def dump(message: Any) -> bytes:

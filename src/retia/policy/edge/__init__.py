@@ -6,8 +6,9 @@ functions are queries (``view.query``): each reads through the view and gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from retia.model import annotation
 from retia.model.finding import Finding
@@ -21,8 +22,9 @@ from retia.policy.edge.forms import (
     EdgeTlsMode,
     TcpRules,
 )
+from retia.policy.routing.forms import HttpRules
 
-__all__ = ["Provider", "edge_hosts", "edge_servers", "edge_tcp"]
+__all__ = ["Provider", "edge_hosts", "edge_rules", "edge_servers", "edge_tcp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Provider:
     """The hosts of the HTTP server of that key."""
     tcp: Callable[[View, str], TcpRules]
     """The rules of the TCP or TLS server of that key."""
+    rules: Callable[[View, Any], HttpRules] | None = None
+    """The rules of a host by its ``source``; ``None``: hosts of this provider have none."""
 
 
 def edge_servers(view: View, _key: str = "") -> EdgeServers:
@@ -48,9 +52,21 @@ def edge_servers(view: View, _key: str = "") -> EdgeServers:
 
 
 def edge_hosts(view: View, key: str) -> tuple[EdgeHost, ...]:
-    """The hosts of a server with their rules."""
+    """The hosts of a server with their rules.
+
+    Not remembered as a whole: a gateway may have thousands, of which one has changed.
+    """
     provider = _provider(key)
-    return view.query(provider.hosts, key) if provider is not None else ()
+    return provider.hosts(view, key) if provider is not None else ()
+
+
+def edge_rules(view: View, key: tuple[str, Hashable]) -> HttpRules:
+    """The rules of a host, by its server's key and its source."""
+    server, source = key
+    provider = _provider(server)
+    if provider is None or provider.rules is None:
+        raise LookupError(f"the hosts of {server} have no source")
+    return view.query(provider.rules, source)
 
 
 def edge_tcp(view: View, key: str) -> TcpRules:
@@ -81,6 +97,6 @@ def providers() -> tuple[Provider, ...]:
     from retia.policy.gateway_api import provider
 
     return (
-        Provider(istio.PREFIX, istio.servers, istio.hosts, istio.tcp),
+        Provider(istio.PREFIX, istio.servers, istio.hosts, istio.tcp, istio.rules),
         Provider(provider.PREFIX, provider.servers, provider.hosts, provider.tcp),
     )

@@ -8,6 +8,7 @@ API's are both read into these.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,6 +63,7 @@ __all__ = [
     "EdgeServers",
     "EdgeTls",
     "EdgeTlsMode",
+    "HttpRules",
     "TcpRule",
     "TcpRules",
     "TlsVersion",
@@ -165,6 +167,9 @@ class EdgeHost:
     domains: tuple[str, ...]
     """Each at most once at one server; ``*`` is every other host."""
     rules: HttpRules
+    source: Hashable = None
+    """By what its provider finds the rules again (``Provider.rules``), so that what was made of them can be
+    remembered; ``None``: by nothing short."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from retia.config.schema.gateway import GatewayServer, ServerTLSMode, ServerTLSS
 from retia.model.finding import Finding
 from retia.model.ids import own_namespace, qualify
 from retia.model.mesh import labels_match
-from retia.model.objects import ConfigObject
+from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.edge.forms import (
@@ -27,6 +27,7 @@ from retia.policy.edge.forms import (
     EdgeServers,
     EdgeTls,
     EdgeTlsMode,
+    HttpRules,
     TcpRules,
     TlsVersion,
 )
@@ -255,12 +256,26 @@ def hosts(view: View, key: str) -> tuple[EdgeHost, ...]:
     tls = _protocol(server) is EdgeProtocol.HTTPS
     result = []
     for domain in sorted(by_domain):
-        rules = rules_of(
-            view, by_domain[domain], domain, server.port.number, gateways=frozenset({name}), tls=tls
-        )
-        if rules.rules or rules.provenance:
-            result.append(EdgeHost((domain,), rules))
+        refs = tuple(obj.ref for obj in by_domain[domain])
+        source = (domain, server.port.number, name, tls, refs)
+        found_rules = view.query(rules, source)
+        if found_rules.rules or found_rules.provenance:
+            result.append(EdgeHost((domain,), found_rules, source))
     return tuple(result)
+
+
+def rules(view: View, source: tuple[str, int, str, bool, tuple[ObjectRef, ...]]) -> HttpRules:
+    """The rules of some VirtualServices for a host, a port and a gateway (``namespace/name``)."""
+    domain, port, gateway, tls, refs = source
+    found = (view.fact("config", *ref.key) for ref in refs)
+    return rules_of(
+        view,
+        [obj for obj in found if obj is not None],
+        domain,
+        port,
+        gateways=frozenset({gateway}),
+        tls=tls,
+    )
 
 
 def tcp(view: View, key: str) -> TcpRules:
@@ -272,10 +287,10 @@ def tcp(view: View, key: str) -> TcpRules:
     name = f"{gateway.ref.namespace}/{gateway.ref.name}"
     bound = [obj for obj in objects(view, "vs-gateway", name) if _served(view, gateway, server, obj)]
     host = server.hosts[0].rpartition("/")[2]
-    rules = tcp_rules_of(view, bound, host, server.port.number, gateways=frozenset({name}))
+    found_rules = tcp_rules_of(view, bound, host, server.port.number, gateways=frozenset({name}))
     opened = server.tls is None or _MODES[server.tls.mode].is_opened
-    kept = tuple(rule for rule in rules.rules if bool(rule.snis) is not opened)
-    return TcpRules(kept, rules.provenance, rules.findings)
+    kept = tuple(rule for rule in found_rules.rules if bool(rule.snis) is not opened)
+    return TcpRules(kept, found_rules.provenance, found_rules.findings)
 
 
 def _find(view: View, key: str) -> tuple[ConfigObject, GatewayServer] | None:
