@@ -18,7 +18,7 @@ from typing import Any
 from retia.config import kinds
 from retia.config.kinds import Kind
 from retia.config.parse import namespace_of
-from retia.config.reference import _models, fields_of
+from retia.config.reference import _models, _source, fields_of
 from retia.config.schema.base import Model
 from retia.model.objects import ObjectRef
 from tests.simulation.case import Case, all_cases
@@ -127,15 +127,16 @@ def _note(model: type[Model], prefix: str, seen: dict[type[Model], str]) -> None
     for name, info in model.model_fields.items():
         inner = next(_models(info.annotation), None)
         if inner is not None and inner not in seen:
-            seen[inner] = _opened(f"{prefix}{info.alias or name}", info.annotation)
+            written = _source(model).get(name, ("", ""))[0]
+            seen[inner] = _opened(f"{prefix}{info.alias or name}", written)
             _note(inner, f"{seen[inner]}.", seen)
 
 
-def _opened(path: str, annotation: Any) -> str:
-    text = str(annotation)
-    if "FrozenMap" in text or "Mapping" in text:
+def _opened(path: str, written: str) -> str:
+    """As the reference opens a field of that annotation."""
+    if "FrozenMap[" in written:
         return f"{path}.*"
-    return f"{path}[]" if "tuple[" in text else path
+    return f"{path}[]" if "tuple[" in written else path
 
 
 def _walk(value: Any, model: type[Model], place: str, places: dict[type[Model], str]) -> Iterator[str]:
