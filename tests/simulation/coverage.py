@@ -78,7 +78,7 @@ def page(cases: tuple[Case, ...]) -> str:
         lines.append(f"| `{each.kind}` | {len(each.wanted)} | {len(each.wanted) - missing} | {missing} |")
     lines += ["", "## Fields without a case", ""]
     gaps = [each for each in measured if each.missing]
-    lines += ["None."] if not gaps else []
+    lines += ["None.", ""] if not gaps else []
     for each in gaps:
         lines += [f"### {each.kind}", "", *(f"* `{path}`" for path in each.missing), ""]
     alone = [case for case in cases if len(case.only) < 2 or any(len(c.only) < 2 for c in case.calls)]
