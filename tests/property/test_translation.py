@@ -131,7 +131,8 @@ def test_envoy_accepts_what_is_generated(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(900)  # each example starts an Envoy: a quarter of a second, several on a busy machine
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(world=worlds())
 def test_envoy_accepts_what_is_generated_at_length(world: World, tmp_path: Path) -> None:
     assert not complaints(told(world), tmp_path)
