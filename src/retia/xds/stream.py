@@ -149,6 +149,8 @@ class Stream:
         self._endpoints_due: set[str] = set()
         """Endpoints of clusters that changed before the client said which it subscribes to."""
         self._wanted_refs: set[Name] = set()
+        self._missed: set[Name] = set()
+        """What resources that were sent refer to, and what doesn't exist."""
         self._queued_cluster = False
 
     # -- what comes in -------------------------------------------------------------------------------------
@@ -178,7 +180,9 @@ class Stream:
             key = name.name
             if key == LISTED:
                 sub.relist = sub.wildcard
-            elif key in sub.asked or key in sub.sent or key in sub.waiting or key in sub.rejected:
+            elif name in self._missed or any(
+                key in names for names in (sub.asked, sub.sent, sub.waiting, sub.rejected)
+            ):
                 sub.mark(key)
             for alias in sub.keys_of.get(key, ()):
                 sub.mark(alias)
@@ -532,6 +536,7 @@ class Stream:
                 self._events.append(Wanted(ref))
             return False
         self._wanted_refs.discard(ref)
+        self._note_missed(ref, cluster)
         if not cluster.exists or clusters.rejected.get(cluster.name) == cluster.version:
             return True
         if clusters.sent.get(cluster.name) == cluster.version:
@@ -562,6 +567,7 @@ class Stream:
                 self._events.append(Wanted(ref))
             return False
         self._wanted_refs.discard(ref)
+        self._note_missed(ref, listener)
         if not listener.exists or listeners.rejected.get(listener.name) == listener.version:
             return True
         if listeners.sent.get(listener.name) == listener.version:
@@ -569,6 +575,14 @@ class Stream:
         if ref.name not in listeners.dirty and not any(ref.name in group for group in listeners.suspects):
             listeners.mark(ref.name)
         return False
+
+    def _note_missed(self, ref: Name, found: Resource) -> None:
+        """Remember what something refers to while it doesn't exist: what refers to it need not change when it
+        comes up, and the client has never asked for it."""
+        if found.exists:
+            self._missed.discard(ref)
+        else:
+            self._missed.add(ref)
 
     def _is_warm(self, ref: Name) -> bool:
         """Whether the client has a cluster and its endpoints, as far as there are any to be had: it puts a

@@ -390,6 +390,19 @@ class TestOrder:
         assert said(talk.ask(CDS, "*", "a", held={"a": old.version})) == ["CDS a"]
         assert said(talk.ask(EDS, "a", held={"a": endpoints.version})) == ["EDS a"]
 
+    @pytest.mark.parametrize("referrer", [LDS, VHDS])
+    def test_a_cluster_comes_up_after_what_refers_to_it(
+        self, world: DictWorld, talk: Talk, referrer: TypeUrl
+    ) -> None:
+        talk.ask(CDS, "*")
+        world.put(referrer, "80/a", refs=[Name(CDS, "a")])
+        talk.ask(referrer, "80/a")
+        talk.settle()
+        assert talk.tell(Name(CDS, "a"), Name(CDS, "b")) == []
+        world.cluster("a")
+        world.cluster("b")
+        assert said(talk.tell(Name(CDS, "a"), Name(CDS, "b"))) == ["CDS a"]
+
     def test_an_unsolicited_cluster_is_kept_up(self, world: DictWorld, talk: Talk) -> None:
         world.cluster("a")
         world.put(VHDS, "80/a", refs=[Name(CDS, "a")])
