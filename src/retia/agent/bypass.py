@@ -67,10 +67,7 @@ class Bypasses:
         """Take over what an earlier worker began; what has ended meanwhile is ended."""
         for workload, value in self._state.entries(KIND).items():
             entry = Entry.from_json(value)
-            if workload in self._instances and entry.until > time.time():
-                self._entries[workload] = entry
-                self._apply(workload, True)
-            else:
+            if not self._taken_over(workload, entry):
                 self._state.remove_entry(KIND, workload)
 
     def begin(self, instance: Instance, seconds: int, reason: str, uid: int) -> Entry:
@@ -105,15 +102,24 @@ class Bypasses:
                 self._apply(workload, False)
         _log.warning("bypass ended", workload=workload, why=why, began=entry.since, reason=entry.reason)
 
+    def _taken_over(self, workload: str, entry: Entry) -> bool:
+        if workload not in self._instances or entry.until <= time.time():
+            return False
+        try:
+            self._apply(workload, True)
+        except (CaptureError, OSError) as error:
+            _log.error("a bypass can't go on", workload=workload, error=str(error))
+            return False
+        self._entries[workload] = entry
+        return True
+
     async def run(self) -> None:
         """End each in time, until cancelled."""
         while True:
             self._changed.clear()
             now = time.time()
             for workload, entry in list(self._entries.items()):
-                if workload not in self._instances:
-                    self.end(workload, "the workload is gone")
-                elif entry.until <= now:
+                if entry.until <= now:
                     self.end(workload, "its time is over")
             next_end = min((entry.until for entry in self._entries.values()), default=now + 3600.0)
             with contextlib.suppress(TimeoutError):

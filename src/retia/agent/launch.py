@@ -402,6 +402,8 @@ class Launcher:
         await asyncio.sleep(PROXY_LINGER_S)
         await self._dismantle(workload)
         self._model.forget(workload)
+        # Its name may be taken again, by a program of which nobody has said that it may.
+        self.bypasses.end(workload, "the workload is gone")
         gone = self._gone.pop(workload, None)
         if gone is not None:
             gone.set()

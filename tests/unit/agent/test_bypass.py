@@ -16,6 +16,7 @@ from retia.agent.names import Entry
 from retia.agent.records import Instance, Record
 from retia.agent.state import State
 from retia.api.local import LocalError
+from retia.node.errors import CaptureError
 
 
 class Switches:
@@ -23,8 +24,11 @@ class Switches:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bool]] = []
+        self.broken = False
 
     def set_bypass(self, workload: str, value: bool, fail_open: bool) -> None:
+        if self.broken:
+            raise CaptureError("no such instance")
         self.calls.append((workload, value))
 
 
@@ -100,6 +104,17 @@ def test_one_whose_time_is_over_is_not_taken_over(state: State) -> None:
     found, switches = bypasses(state, mine)
     found.restore()
     assert (found.get(mine.id), switches.calls) == (None, [])
+
+
+def test_one_that_the_kernel_refuses_ends(state: State) -> None:
+    mine = instance()
+    bypasses(state, mine)[0].begin(mine, 60, "", 0)
+    state.write_now()
+    found, switches = bypasses(state, mine)
+    switches.broken = True
+    found.restore()
+    state.write_now()
+    assert (found.get(mine.id), state.entries(KIND)) == (None, {})
 
 
 @pytest.mark.parametrize(
