@@ -17,8 +17,11 @@ HEADER = "retia-code"
 class Reply:
     """One reason for which a proxy answers by itself.
 
-    It is recognised by Envoy's response flags (any of ``flags``) or, where Envoy has set none by then, by the
-    beginning of its response code details; ``within`` narrows a flag by words of the details.
+    ``retia why`` recognises it by Envoy's response flags (any of ``flags``), narrowed by words of the response
+    code details (``within``), or by the beginning of the details. A proxy has cheaper means, as it needs
+    them once for each port that any service declares: the flags, or that the request ``lacks`` a header;
+    and the details only where it has one of the ``filters`` that set no flag. A reply with ``within`` is none
+    that a proxy tells from the one of the flag alone.
     """
 
     code: str
@@ -28,6 +31,9 @@ class Reply:
     flags: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    """The beginnings of the names of HTTP filters, as chains have them."""
     error: str = ""
     """The error type for ``Proxy-Status`` where Envoy, seeing no flag, adds no such header."""
 
@@ -56,10 +62,11 @@ _REPLIES = (
     ),
     Reply(
         "RT5004",
-        "The connection was refused",
-        "No program accepts connections at the chosen instance, or its host refused them.",
-        "See whether the callee runs and listens: 'retia workloads'; if it has just stopped, "
-        "retries pass over it.",
+        "The connection failed",
+        "No program accepts connections at the chosen instance, its host refused them or did not answer in "
+        "time (RT5005), or the two sides could not agree on TLS (RT5006).",
+        "See whether the callee runs and listens: 'retia workloads'; if it has just stopped, retries pass "
+        "over it. 'retia why' with the Proxy-Status header says which of the three it is.",
         flags=("UF",),
     ),
     Reply(
@@ -145,6 +152,7 @@ _REPLIES = (
         "Start more instances or call less; 'retia explain' names the policy, if one is at work.",
         flags=("OM", "DO"),
         details=("reached_concurrency_limit", "denied_by_admission_control", "overload"),
+        filters=("envoy.filters.http.adaptive_concurrency", "envoy.filters.http.admission_control"),
         error="proxy_internal_response",
     ),
     Reply(
@@ -161,6 +169,7 @@ _REPLIES = (
         "Wait (the RateLimit and Retry-After headers say how long), or raise the limit of the policy.",
         flags=("RL",),
         details=("local_rate_limited", "request_rate_limited"),
+        filters=("envoy.filters.http.local_ratelimit",),
     ),
     Reply(
         "RT5015",
@@ -179,6 +188,7 @@ _REPLIES = (
         "whole allows.",
         "Send less at once, or raise the limit.",
         details=("request_payload_too_large", "response_payload_too_large", "payload_too_large"),
+        filters=("envoy.filters.http.buffer", "envoy.filters.http.grpc_json_transcoder"),
         error="http_request_error",
     ),
     Reply(
@@ -196,6 +206,7 @@ _REPLIES = (
             "request_headers_failed",
             "low_version",
         ),
+        lacks=(":path", ":authority"),
         error="http_request_error",
     ),
     Reply(

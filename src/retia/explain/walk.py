@@ -29,6 +29,7 @@ _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnecti
 _TCP = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _STATE = "envoy.extensions.filters.network.set_filter_state.v3.Config"
 _SNI_CLUSTER = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster"
+_RBAC = "envoy.extensions.filters.network.rbac.v3.RBAC"
 _UDP = "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig"
 _CLUSTER_STATE = "envoy.tcp_proxy.cluster"
 _DIALLED = "%DOWNSTREAM_LOCAL_ADDRESS%"
@@ -125,6 +126,13 @@ def _filters(lookup: Lookup, chain: Any, call: Call, tls: bool, steps: list[Step
         if kind == _STATE:
             named = _named_by_state(message, call) or named
             steps.append(NetworkFilter(each.name, f"names the cluster {named}" if named else words(message)))
+        elif kind == _RBAC:
+            steps.append(NetworkFilter(each.name, words(message)))
+            admitted = _admits(message, call.connection.server_name)
+            if admitted is None:
+                return Path((*steps, Unknown(f"filter {each.name}", "its rules can't be interpreted")))
+            if not admitted:
+                return Path(tuple(steps), refused=f"{each.name} admits no {call.connection.server_name}")
         elif kind == _SNI_CLUSTER:
             named = call.connection.server_name
             steps.append(NetworkFilter(each.name, f"names the cluster by the server name: {named}"))
@@ -133,6 +141,19 @@ def _filters(lookup: Lookup, chain: Any, call: Call, tls: bool, steps: list[Step
         else:
             steps.append(NetworkFilter(each.name, words(message)))
     return Path(tuple(steps), refused="the chain has no filter that passes bytes on")
+
+
+def _admits(rbac: Any, server_name: str) -> bool | None:
+    """Whether rules by server names alone let a connection in; ``None``: there are others."""
+    found = []
+    for policy in rbac.rules.policies.values():
+        if any(not each.any for each in policy.principals):
+            return None
+        for permission in policy.permissions:
+            if permission.WhichOneof("rule") != "requested_server_name":
+                return None
+            found.append(text_matches(permission.requested_server_name, server_name))
+    return any(found) if rbac.rules.action == rbac.rules.ALLOW else None
 
 
 def _named_by_state(message: Any, call: Call) -> str:

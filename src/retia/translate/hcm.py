@@ -51,11 +51,13 @@ def put_discovered_routes(manager: Any, route_config: str) -> None:
 
 def put_filters(manager: Any, filters: Iterable[HttpFilter]) -> None:
     """The chain of HTTP filters, as :func:`~retia.translate.http_filters.chain_filters` gives it."""
-    for each in filters:
+    chain = tuple(filters)
+    for each in chain:
         http_filter = manager.http_filters.add()
         http_filter.name = each.name
         http_filter.disabled = each.disabled
         pb.put(http_filter.typed_config, each.config)
+    local_replies.put_for(manager, (each.name for each in chain))
 
 
 def add_to(chain: Any, manager: Any, view: View) -> None:

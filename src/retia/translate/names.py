@@ -46,6 +46,8 @@ UPSTREAM = "upstream-"
 PASSTHROUGH = "PassthroughCluster"
 FORWARD_PROXY = "ForwardProxyCluster"
 BLACK_HOLE = "BlackHoleCluster"
+BY_SERVER_NAME = "outbound_."
+"""How server names, and the clusters that they name, begin."""
 
 ALPN_L4 = "retia-l4"
 """After TLS and identity the peer passes bytes; the client speaks the application's own codec."""
@@ -85,7 +87,7 @@ class ByServerName:
     host: str
 
     def __str__(self) -> str:
-        return f"outbound_.{self.port}_.{self.subset}_.{self.host}"
+        return f"{BY_SERVER_NAME}{self.port}_.{self.subset}_.{self.host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def parse_cluster(name: str) -> ClusterName | None:
     """The parts of a cluster's name; ``None``: not a name of this mesh."""
     if name in (PASSTHROUGH, FORWARD_PROXY, BLACK_HOLE):
         return Fixed(name)
-    if name.startswith("outbound_."):
+    if name.startswith(BY_SERVER_NAME):
         return _parse_server_name(name)
     kind, *rest = name.split("|")
     if kind in ("outbound", "opaque") and len(rest) == 3 and rest[2]:

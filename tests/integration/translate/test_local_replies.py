@@ -79,8 +79,8 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failing]:
     ("path", "status", "code", "error"),
     [
         ("/refused", 503, "RT5004", "connection_refused"),
-        ("/unreachable", 503, "RT5005", ""),
-        ("/tls", 503, "RT5006", ""),
+        ("/unreachable", 503, "RT5004", ""),
+        ("/tls", 503, "RT5004", ""),
         ("/none", 503, "RT5003", "destination_unavailable"),
         ("/unknown", 503, "RT5002", "destination_unavailable"),
         ("/slow", 504, "RT5009", "http_response_timeout"),
@@ -141,6 +141,7 @@ def test_what_a_service_or_a_rule_answers_has_no_code(envoy: Failing, path: str,
 def _bootstrap(port: int, ports: dict[str, int]) -> dict[str, Any]:
     common = http_connection_manager_pb2.HttpConnectionManager()
     local_replies.put(common)
+    local_replies.put_for(common, ["envoy.filters.http.buffer", "envoy.filters.http.local_ratelimit"])
     virtual_host = {"name": "shop", "domains": ["shop"], "routes": _routes()}
     manager = {
         "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",

@@ -137,7 +137,9 @@ class TestConflicts:
         to_db = "route: [{destination: {host: db}}]"
         spec = f"hosts: [db]\ntcp: [{{match: [{{port: 1}}], {to_db}}}, {{{to_db}}}, {{match: [{{port: 2}}], {to_db}}}]"
         found = analyze([virtual_service(spec, "db")], [service("db")])
-        assert [(each.code, each.field) for each in found if each.code == "RT0310"] == [("RT0310", "spec.tcp[2]")]
+        assert [(each.code, each.field) for each in found if each.code == "RT0310"] == [
+            ("RT0310", "spec.tcp[2]")
+        ]
 
     def test_a_narrower_rule_of_a_younger_object_is_reached(self) -> None:
         old = virtual_service(to("{host: reviews}", REVIEWS), "old", "shop", created=1)

@@ -12,8 +12,10 @@ from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
+from envoy.config.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.sni_cluster.v3 import sni_cluster_pb2
 from envoy.extensions.filters.udp.udp_proxy.v3 import route_pb2 as udp_route_pb2
 from envoy.extensions.filters.udp.udp_proxy.v3 import udp_proxy_pb2
@@ -32,7 +34,7 @@ from retia.translate.edge.ports import EdgePort, edge_ports, route_config
 from retia.translate.edge.tls import DEMANDING, put_quic, put_server, quic_context, secrets_of, server_context
 from retia.translate.gateway import HELLO_TIMEOUT_S, SNI_CLUSTER
 from retia.translate.http_filters import HttpFilter, Order, Place, chain_filters, gateway_provenance
-from retia.translate.names import BLACK_HOLE, EDGE_STATUS
+from retia.translate.names import BLACK_HOLE, BY_SERVER_NAME, EDGE_STATUS
 from retia.translate.rate_limits import gateway_refs, put_gateway_limits
 from retia.translate.tcp_routes import add_targets
 
@@ -40,6 +42,7 @@ STATUS_PORT = 15021
 """Istio's port and path for it."""
 STATUS_PATH = "/healthz/ready"
 ANY = "*"
+RBAC = "envoy.filters.network.rbac"
 _UDP = 1
 """``SocketAddress.UDP``."""
 HEADERS_TIMEOUT_S = 10.0
@@ -178,6 +181,9 @@ class _Builder:
         if server.tls.mode is EdgeTlsMode.AUTO_PASSTHROUGH:
             chain = self._chain(listener, server, server.hosts)
             if chain is not None:
+                guard = chain.filters.add()
+                guard.name = RBAC
+                pb.put(guard.typed_config, _NAMES_ONLY)
                 network = chain.filters.add()
                 network.name = SNI_CLUSTER
                 pb.pack(network.typed_config, sni_cluster_pb2.SniCluster())
@@ -284,6 +290,24 @@ class _Builder:
         pb.pack(udp_filter.typed_config, config)
         self.refs[Name(TypeUrl.CLUSTER, cluster)] = None
         return listener
+
+
+def _names_only() -> tuple[str, bytes]:
+    """Lets in who names a destination as proxies do.
+
+    Envoy takes any server name for a cluster's name, and a gateway has other clusters as well: by one of them
+    (``outbound|9080||reviews…``) a stranger would come into the mesh with the gateway's own certificate.
+    """
+    config = network_rbac_pb2.RBAC()
+    config.stat_prefix = "server_name"
+    config.rules.action = rbac_pb2.RBAC.ALLOW
+    policy = config.rules.policies["names"]
+    policy.permissions.add().requested_server_name.prefix = BY_SERVER_NAME
+    policy.principals.add().any = True
+    return pb.packed(config)
+
+
+_NAMES_ONLY = _names_only()
 
 
 def _guards(server: EdgeServer) -> bool:

@@ -1,7 +1,5 @@
 """Kubernetes Service, and what its ports speak."""
 
-
-
 from __future__ import annotations
 
 import pytest
