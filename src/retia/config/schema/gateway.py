@@ -183,6 +183,7 @@ class ServerTLSSettings(Model):
             if named or files or self.ca_certificates:
                 yield Problem(("mode",), "is ISTIO_MUTUAL, beside which no certificate may be named")
             return
+        yield from self._client_problems(named)
         if self.credential_name and self.credential_names:
             yield Problem(("credentialNames",), "must not stand beside credentialName")
         if named and files:
@@ -197,6 +198,28 @@ class ServerTLSSettings(Model):
                 yield Problem((field,), f"has {count} items; at most {MAX_CERTIFICATES} are allowed")
         if not named:
             yield from self._file_problems()
+
+    def _client_problems(self, named: bool) -> Iterator[Problem]:
+        """What would keep clients out must not be without effect."""
+        if self.mode is ServerTLSMode.SIMPLE:
+            for field, value in (
+                ("subjectAltNames", self.subject_alt_names),
+                ("verifyCertificateSpki", self.verify_certificate_spki),
+                ("verifyCertificateHash", self.verify_certificate_hash),
+                ("caCrl", self.ca_crl),
+            ):
+                if value:
+                    yield Problem(
+                        (field,), "is about clients' certificates, which mode SIMPLE doesn't ask for"
+                    )
+        elif named or self.ca_cert_credential_name:
+            for field, value, key in (
+                ("caCertificates", self.ca_certificates, "ca.crt"),
+                ("caCrl", self.ca_crl, "ca.crl"),
+            ):
+                if value:
+                    message = f"is a file, which must not stand beside a credential; put it there as {key}"
+                    yield Problem((field,), message)
 
     def _file_problems(self) -> Iterator[Problem]:
         for index, pair in enumerate(self.tls_certificates):
