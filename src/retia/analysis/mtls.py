@@ -62,7 +62,7 @@ def _callers(world: World) -> Iterator[Finding]:
         for field, labels, tls in _client_tls(obj):
             if tls.mode is TLSMode.ISTIO_MUTUAL:
                 continue
-            strict = _strict(world, policies, service.namespace, _labels_behind(world, host, labels))
+            strict = _strict(policies, service.namespace, _labels_behind(world, host, labels))
             if strict is not None:
                 message = (
                     f"is {tls.mode}, but {strict.ref} demands mutual TLS of callers of {host}; "
@@ -91,9 +91,7 @@ def _labels_behind(world: World, host: str, wanted: Labels) -> list[Labels]:
     return sorted(found) or [wanted]
 
 
-def _strict(
-    world: World, policies: list[ConfigObject], namespace: str, label_sets: list[Labels]
-) -> ConfigObject | None:
+def _strict(policies: list[ConfigObject], namespace: str, label_sets: list[Labels]) -> ConfigObject | None:
     """The policy that demands mutual TLS of all of these workloads."""
     deciding = [_deciding(policies, namespace, labels) for labels in label_sets]
     if all(obj is not None and _mode(obj) is Mode.STRICT for obj in deciding):

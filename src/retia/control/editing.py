@@ -16,6 +16,7 @@ from retia.api import schema
 from retia.api.backend import ApiError
 from retia.config.codes import Code
 from retia.config.parse import Document, Parsed, SourceText, parse, parse_document
+from retia.config.schema.secret import redacted
 from retia.control import rendering
 from retia.control.analysing import Analysing
 from retia.control.configuration import Configuration
@@ -266,16 +267,16 @@ def _entry(entry: Entry, with_documents: bool) -> schema.HistoryEntry:
             schema.HistoryChange(
                 object=str(change.ref),
                 action=_ACTIONS[change.outcome],
-                before=_shown(change.ref, change.before) if with_documents else None,
-                after=_shown(change.ref, change.after) if with_documents else None,
+                before=_shown(change.before) if with_documents else None,
+                after=_shown(change.after) if with_documents else None,
             )
             for change in entry.changes
         ],
     )
 
 
-def _shown(ref: ObjectRef, document: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if document is None else rendering.document_of(ref, document)
+def _shown(document: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if document is None else redacted(document)
 
 
 _ACTIONS: Mapping[Outcome, Any] = {

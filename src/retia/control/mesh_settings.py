@@ -22,7 +22,6 @@ _SCALARS = (
     "dns_refresh_s",
 )
 _ACCESS_LOG = {"access_log_file": "path", "access_log_format": "format", "access_log_json": "json"}
-CHANGEABLE = (*_SCALARS, *_ACCESS_LOG)
 
 
 def load(space: Space, trust_domain: str) -> MeshSettings:

@@ -16,7 +16,6 @@ from retia.model import annotation
 from retia.model.finding import Finding
 from retia.model.ids import SpiffeId
 from retia.model.mesh import Endpoint, MeshSettings, Service, Workload
-from retia.model.objects import ObjectRef
 from retia.policy.gateway_api.names import GATEWAY
 from retia.sources.store import StoredObject
 
@@ -37,6 +36,12 @@ SHORT = {
     "btlspolicy": "BackendTLSPolicy",
 }
 """Short names, after istioctl and kubectl."""
+
+
+def known_kinds() -> str:
+    """All kinds for a person, with their short names."""
+    shorts = {full: short for short, full in SHORT.items()}
+    return ", ".join(f"{name} ({shorts[name]})" if name in shorts else name for name in sorted(KINDS))
 
 
 def kind_of(text: str) -> str | None:
@@ -98,11 +103,6 @@ def rollout_of(status: Status) -> schema.RolloutInfo:
     )
 
 
-def document_of(ref: ObjectRef, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A user's document as it may be shown: without the values of a Secret."""
-    return redacted(document)
-
-
 def object_of(
     stored: StoredObject, findings: Iterable[Finding] = (), status: Mapping[str, Any] | None = None
 ) -> schema.ObjectInfo:
@@ -113,9 +113,7 @@ def object_of(
         name=stored.ref.name,
         revision=stored.revision,
         created=stored.created,
-        manifest=_with_status(
-            _with_version(document_of(stored.ref, stored.document), stored.revision), status
-        ),
+        manifest=_with_status(_with_version(redacted(stored.document), stored.revision), status),
         owner=stored.source.owner,
         path=stored.source.path,
         line=stored.source.line,

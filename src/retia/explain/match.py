@@ -189,15 +189,12 @@ def why_not(match: Any, request: dict[str, str], *, tls: bool, body: bool = Fals
     if match.HasField("grpc") and not request.get("content-type", "").startswith("application/grpc"):
         return "it is for gRPC only"
     if match.HasField("tls_context"):
-        _tls_why_not(match.tls_context, tls)
+        shown = "TLS" if tls else "no TLS"
+        raise CannotSayError(f"the route looks at the client's certificate ({shown})")
     for name in ("dynamic_metadata", "filter_state", "cookies"):
         if name in match.DESCRIPTOR.fields_by_name and len(getattr(match, name)):
             raise CannotSayError(f"the route looks at {name}, which is known at run time only")
     return ""
-
-
-def _tls_why_not(context: Any, tls: bool) -> None:
-    raise CannotSayError(f"the route looks at the client's certificate ({'TLS' if tls else 'no TLS'})")
 
 
 def _path_why_not(match: Any, path: str, request: dict[str, str]) -> str:

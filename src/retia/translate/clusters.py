@@ -18,7 +18,7 @@ from retia.config.codes import Code, finding
 from retia.model.mesh import MeshSettings, Protocol, Resolution, Service, ServicePort, Wire
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
-from retia.policy.registry import Destination, endpoints, mesh, resolve_address, service
+from retia.policy.registry import endpoints, mesh, resolve_address, service
 from retia.policy.routing.forms import Target
 from retia.policy.routing.tcp import tcp_rules
 from retia.policy.scope import allow_any, egress_proxy, is_seen
@@ -116,7 +116,7 @@ def _tcp_dial(view: View, name: TcpDial) -> Built:
             return Built(str(name), pb.dump(_original_destination(view, str(name), http=False)))
         return Built(str(name), None)
     if found.pinned:
-        return _pinned_as(view, str(name), Pinned(found.pinned, found.port, found.host), found, raw=True)
+        return _pinned_as(view, str(name), Pinned(found.pinned, found.port, found.host), raw=True)
     rules = view.query(tcp_rules, (found.host, found.port, name.ip))
     target = Outbound(found.port, "", found.host)
     only = sole_target(rules) if rules is not None else None
@@ -269,11 +269,10 @@ def _mesh_name(view: View, wanted: Wanted) -> str:
 
 
 def _pinned(view: View, name: Pinned) -> Built:
-    found = Destination(name.host, name.service_port, pinned=name.address)  # type: ignore[arg-type]
-    return _pinned_as(view, str(name), name, found, raw=False)
+    return _pinned_as(view, str(name), name, raw=False)
 
 
-def _pinned_as(view: View, cluster_name: str, name: Pinned, found: Destination, *, raw: bool) -> Built:
+def _pinned_as(view: View, cluster_name: str, name: Pinned, *, raw: bool) -> Built:
     """A cluster of one endpoint, with the service's rules and that endpoint's identity."""
     known = service(view, name.host)
     port = known.port(name.service_port) if known is not None else None

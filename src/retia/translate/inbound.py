@@ -243,7 +243,7 @@ def _put_matcher(matcher: Any, plans: list[PortPlan]) -> None:
     _input(tree, "server-name", _BY_SERVER_NAME)
     for service_port, owners in sorted(_by_service_port(plans).items()):
         on_match = tree.prefix_match_map.map[f"outbound_.{service_port}_."]
-        _put_owners(on_match, service_port, owners)
+        _put_owners(on_match, owners)
     plaintext = [plan for plan in plans if _takes_plaintext(plan)]
     if not plaintext:
         return
@@ -269,7 +269,7 @@ def _by_service_port(plans: list[PortPlan]) -> dict[int, list[tuple[str, PortPla
     return found
 
 
-def _put_owners(on_match: Any, service_port: int, owners: list[tuple[str, PortPlan]]) -> None:
+def _put_owners(on_match: Any, owners: list[tuple[str, PortPlan]]) -> None:
     """One port of the workload, or, where several services have the same port, one for each host."""
     if len({plan.number for _, plan in owners}) == 1:
         _put_depths(on_match, owners[0][1])

@@ -88,7 +88,7 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
             if rule.answer.body:
                 route.direct_response.body.inline_bytes = rule.answer.body
         elif rule.redirect is not None:
-            _put_redirect(route.redirect, rule.redirect, match)
+            _put_redirect(route.redirect, rule.redirect)
         elif not rule.targets:
             route.direct_response.status = NO_TARGET_STATUS
         else:
@@ -252,7 +252,7 @@ def _put_rewrite(action: Any, rewrite: Rewrite) -> None:
         action.prefix_rewrite = rewrite.prefix
 
 
-def _put_redirect(action: Any, redirect: Redirect, match: RequestMatch) -> None:
+def _put_redirect(action: Any, redirect: Redirect) -> None:
     if redirect.authority:
         action.host_redirect = redirect.authority
     if redirect.port:

@@ -24,7 +24,6 @@ from retia.policy.gateway_api.names import (
     GROUP,
     GRPC_ROUTE,
     HTTP_ROUTE,
-    LISTENER_SETS,
     NAMESPACE_LABEL,
     TCP_ROUTE,
     TLS_ROUTE,
@@ -331,7 +330,3 @@ def authority(view: View, origin: ObjectRef, ref: Any, namespace: str) -> str | 
     if not _is_pem(text.encode()):
         return Reason("InvalidCACertificateRef", f"{where} has no certificate in PEM under {CA_KEY}")
     return text
-
-
-def is_listener_set(kind: str) -> bool:
-    return kind in LISTENER_SETS

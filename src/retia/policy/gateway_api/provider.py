@@ -62,7 +62,7 @@ def tcp(view: View, key: str) -> TcpRules:
     if gateway is None or listener is None:
         return TcpRules(())
     attached = view.query(attachments, (gateway.ref.namespace, gateway.ref.name)).of(listener)
-    return stream_rules.of_listener(view, listener, attached)
+    return stream_rules.of_listener(view, attached)
 
 
 def _find(view: View, key: str) -> tuple[ConfigObject | None, Listener | None, tuple[Listener, ...]]:

@@ -13,12 +13,12 @@ from retia.policy.gateway_api import hostnames
 from retia.policy.gateway_api.attachment import Attached
 from retia.policy.gateway_api.backends import backend
 from retia.policy.gateway_api.http_rules import Trouble
-from retia.policy.gateway_api.listeners import Listener, Reason
+from retia.policy.gateway_api.listeners import Reason
 from retia.policy.gateway_api.names import TLS_ROUTE
 from retia.policy.routing.forms import BROKEN, TcpRule, TcpRules, WeightedTarget
 
 
-def of_listener(view: View, listener: Listener, attached: Iterable[Attached]) -> TcpRules:
+def of_listener(view: View, attached: Iterable[Attached]) -> TcpRules:
     """The rules of a listener: by server name, the most specific first; else the oldest route's."""
     ordered: list[tuple[Any, TcpRule]] = []
     provenance: list[Provenance] = []
