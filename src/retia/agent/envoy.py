@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,9 @@ def _stats() -> dict[str, Any]:
         "http.",
         "tcp.",
         "overload.",
+        # Rate limits, also those that only count.
+        "retia.",
+        "retia_shadow.",
     ]
     patterns = [
         r"^cluster\..*\.(upstream_(rq|cx)_(total|active|connect_fail|timeout|retry|pending_overflow)|upstream_rq_[1-5]xx"
@@ -301,22 +304,53 @@ def dechunk(data: bytes) -> bytes:
         data = data[size + 2 :]
 
 
-async def wait_ready(folder: Path, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Until the proxy has its listeners. Raises :class:`EnvoyError` when the time is over."""
+def _nothing() -> Collection[str]:
+    return ()
+
+
+async def wait_ready(
+    folder: Path, timeout_s: float = READY_TIMEOUT_S, awaited: Callable[[], Collection[str]] = _nothing
+) -> None:
+    """Until the proxy is up and the listeners that ``awaited`` names take connections. Raises
+    :class:`EnvoyError` when the time is over.
+
+    That it is up isn't enough: a proxy is, with what listeners it has, also after an answer that it refused,
+    and when it has waited for the first one for long. ``awaited`` is asked each time: it may change.
+    """
     last = "it has not started"
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                try:
-                    answer = await ask(folder / "admin.sock", "/ready", timeout_s=1.0)
-                    if answer.status == 200:
-                        return
-                    last = answer.body.decode(errors="replace").strip() or f"status {answer.status}"
-                except EnvoyError as error:
-                    last = str(error)
+                last = await _not_ready(folder, awaited)
+                if not last:
+                    return
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
         raise EnvoyError(f"the proxy is not ready after {timeout_s:g} s: {last}") from error
+
+
+async def _not_ready(folder: Path, awaited: Callable[[], Collection[str]]) -> str:
+    """Why the proxy isn't ready; empty: it is."""
+    admin = folder / "admin.sock"
+    try:
+        answer = await ask(admin, "/ready", timeout_s=1.0)
+        if answer.status != 200:
+            return answer.body.decode(errors="replace").strip() or f"status {answer.status}"
+        wanted = awaited()
+        missing = set(wanted) - await _listeners(admin) if wanted else ()
+    except EnvoyError as error:
+        return str(error)
+    return f"it has no listener {', '.join(sorted(missing))}" if missing else ""
+
+
+async def _listeners(admin: Path) -> set[str]:
+    """The listeners that take connections: those that still wait for what they need aren't among them.
+    Raises :class:`EnvoyError`."""
+    answer = await ask(admin, "/listeners?format=json", timeout_s=1.0)
+    try:
+        return {str(one["name"]) for one in json.loads(answer.body).get("listener_statuses", ())}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EnvoyError("the proxy's list of listeners can't be read") from error
 
 
 @dataclass(frozen=True, slots=True)

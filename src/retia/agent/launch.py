@@ -34,6 +34,7 @@ from retia.agent.health import HealthChecks
 from retia.agent.host import HostModel
 from retia.agent.keeper import KeeperError, start_stamp
 from retia.agent.proxies import Proxies, RunningProxy
+from retia.agent.readiness import Awaited
 from retia.agent.records import LOOPBACK, Instance, Record
 from retia.agent.rpc import RPC_ERRORS, describe
 from retia.agent.watch import ListenWatch, ProcessGone, ProcessWatch
@@ -205,7 +206,7 @@ class Launcher:
         if record.capture == "ebpf":
             await self._dns.open(record.id, record.namespace, record.app_address)
         progress("waiting for the proxy to be ready")
-        await envoy.wait_ready(running.folder)
+        await envoy.wait_ready(running.folder, awaited=Awaited(record, running))
         self._take_in(instance)
         return running
 
