@@ -96,11 +96,14 @@ def served_secrets(view: View, _key: str) -> frozenset[str]:
 
 
 def _calls(view: View, secret: str) -> bool:
-    """Whether a DestinationRule that holds for this proxy names it as ``credentialName``. At sidecars only
-    one that selects its proxies may, as in Istio: or every program of the namespace could use the key."""
+    """Whether a DestinationRule that holds for this proxy names it as ``credentialName``, which means one of
+    the proxy's own namespace. At sidecars only a rule that selects its proxies may, as in Istio: or every
+    program of the namespace could use the key."""
     kind = view.proxy("kind")
     here = view.proxy("namespace")
-    name = secret.partition("/")[2]
+    namespace, _, name = secret.partition("/")
+    if namespace != own_namespace(here):
+        return False
     for obj in objects(view, "credential", name):
         selector = obj.spec.workload_selector
         if selector is not None and selector.match_labels:

@@ -130,6 +130,8 @@ def test_a_rule_for_callers_gives_its_secret_to_gateways_and_to_those_it_selects
     plain = world().apply(rule % "")
     assert plain.edge().exists(TypeUrl.SECRET, "kubernetes://unused")
     assert not plain.client("web").exists(TypeUrl.SECRET, "kubernetes://unused")
+    elsewhere = plain.apply(Pair("y.example").secret("unused", namespace="other")).edge()
+    assert not elsewhere.exists(TypeUrl.SECRET, "kubernetes-gateway://other/unused")
     chosen = world().apply(rule % "workloadSelector: {matchLabels: {app: web}}, ")
     assert chosen.client("web", labels=(("app", "web"),)).exists(TypeUrl.SECRET, "kubernetes://unused")
     assert not chosen.client("db", labels=(("app", "db"),)).exists(TypeUrl.SECRET, "kubernetes://unused")
@@ -165,7 +167,8 @@ def test_grpc_web_is_spoken_where_the_port_says_so() -> None:
 
 
 def test_http3_is_offered_where_the_gateway_has_it(tmp_path: Path) -> None:
-    text = GATEWAY.replace("mode: MUTUAL, credentialName: own", "mode: SIMPLE, credentialName: own")
+    text = GATEWAY.replace("mode: MUTUAL, ", "mode: SIMPLE, ")
+    text = text.replace(", subjectAltNames: [spiffe://x/y, a.example, 192.0.2.1]", "")
     text = text.replace("number: 443", "number: 18443").replace("number: 80,", "number: 18080,")
     made = (
         World().service("web").service("db", 5432, "tcp").apply(text).apply(ROUTES).apply(OWN.secret("own"))
