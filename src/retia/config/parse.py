@@ -237,7 +237,7 @@ class _Reader:
         known = kinds.find(group, kind)
         ref = _ref_guess(raw, self.default_namespace)
         if known:
-            if number in known.versions:
+            if number in known.versions and version == (f"{group}/{number}" if group else number):
                 return True
             versions = ", ".join(f"{group}/{each}" if group else each for each in known.versions)
             message = f"is {version}; for {kind} it must be one of {versions}"

@@ -80,6 +80,13 @@ def test_a_document_is_shown_without_values() -> None:
     assert document["stringData"] == {"b": HIDDEN}, "the document itself is as it was"
 
 
+@pytest.mark.parametrize("version", ["/v1", "v2", None])
+def test_one_of_a_version_that_is_not_read_is_hidden_too(version: str | None) -> None:
+    document = {"apiVersion": version, "kind": "Secret", "stringData": {"b": HIDDEN}}
+    assert HIDDEN not in str(redacted(document))
+    assert not parse_text(f"apiVersion: {version}\nkind: Secret\nmetadata: {{name: a}}\n").ok
+
+
 def test_other_kinds_are_shown_as_they_are() -> None:
     document = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
     assert redacted(document) == document
