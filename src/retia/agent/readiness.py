@@ -23,8 +23,8 @@ from retia.translate.names import (
 )
 
 REMEDY_S = 1.0
-"""How long a listener is waited for that was refused by the proxy or withheld by the controller: another form
-of it mostly follows at once. Arbitrary."""
+"""How long a listener is waited for that was refused by the proxy or withheld by the controller (another form
+of it mostly follows at once), or that only some object asks for. Arbitrary."""
 
 
 def expected_listeners(record: Record) -> frozenset[str]:
@@ -40,8 +40,9 @@ def expected_listeners(record: Record) -> frozenset[str]:
 
 class Awaited:
     """The listeners that a proxy is still to open, as is known at the time of each call: those that it must
-    have, and those that it has been given. One that it can't have (a patch removes it, its port is taken) is
-    waited for no longer than :data:`REMEDY_S`, so that the rest of the workload works."""
+    have, and those that it has been given besides. The latter, and what it can't have (a patch removes it,
+    its port is taken), are waited for no longer than :data:`REMEDY_S`, so that all else works.
+    """
 
     def __init__(
         self, record: Record, running: RunningProxy, clock: Callable[[], float] = time.monotonic
@@ -49,23 +50,22 @@ class Awaited:
         self._expected = expected_listeners(record)
         self._running = running
         self._clock = clock
-        self._hopeless_since: float | None = None
+        self._patient_since: float | None = None
 
     def __call__(self) -> frozenset[str]:
         """The names."""
         given = self._running.world.listed(TypeUrl.LISTENER) or ()
         names = self._expected.union(n for n in given if parse_dialled_listener(n) is None)
-        hopeless = {name for name in names if self._is_hopeless(Name(TypeUrl.LISTENER, name))}
-        if not hopeless:
-            self._hopeless_since = None
-            return names
-        if self._hopeless_since is None:
-            self._hopeless_since = self._clock()
-        return names - hopeless if self._clock() - self._hopeless_since >= REMEDY_S else names
+        due = frozenset(name for name in self._expected if self._is_due(Name(TypeUrl.LISTENER, name)))
+        if names == due:
+            self._patient_since = None
+            return due
+        if self._patient_since is None:
+            self._patient_since = self._clock()
+        return due if self._clock() - self._patient_since >= REMEDY_S else names
 
-    def _is_hopeless(self, name: Name) -> bool:
+    def _is_due(self, name: Name) -> bool:
+        """Whether the proxy has it or is yet to have it."""
         found = self._running.world.get(name)
-        if found is None:
-            return False
         xds = self._running.xds
-        return not found.exists or (name in xds.nacked and name not in xds.acked)
+        return found is None or (found.exists and (name not in xds.nacked or name in xds.acked))

@@ -72,7 +72,10 @@ def test_listeners_that_have_not_come_are_awaited() -> None:
 def test_what_else_a_proxy_is_given_is_awaited_too() -> None:
     proxy = Proxy()
     proxy.give("http.80")
-    assert proxy.awaited(gateway=True)() == {"http.80"}
+    awaited = proxy.awaited(gateway=True)
+    assert awaited() == {"http.80"}
+    proxy.now += REMEDY_S
+    assert awaited() == frozenset(), "its certificate may be missing"
 
 
 @pytest.mark.parametrize("why", ["refused", "withheld"])
