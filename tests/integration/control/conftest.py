@@ -205,9 +205,10 @@ class Agent:
 
 
 @pytest.fixture
-async def controller() -> AsyncIterator[RunningController]:
+async def controller(request: pytest.FixtureRequest) -> AsyncIterator[RunningController]:
+    """Its leases last for 1 s, or for as long as the test's parameter says."""
     with tempfile.TemporaryDirectory(prefix="retia-", dir="/tmp") as home:
-        running = RunningController(Path(home), lease_s=1.0)
+        running = RunningController(Path(home), lease_s=getattr(request, "param", 1.0))
         await running.start()
         try:
             yield running
