@@ -61,6 +61,8 @@ def _put_group(target: Any, group: DialGroup) -> None:
         target.priority = group.priority
     if group.weight:
         target.load_balancing_weight.value = group.weight
+        # Envoy reads no weight where there is no locality: it would be 0, and nobody called.
+        target.locality.SetInParent()
     if group.locality:
         region, zone, subzone = parts(group.locality)
         target.locality.region, target.locality.zone, target.locality.sub_zone = region, zone, subzone
