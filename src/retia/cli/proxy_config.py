@@ -26,6 +26,7 @@ EXAMPLES = (
     "retia proxy config reviews-v1-0 routes",
     "retia proxy config shop/web-0 clusters -o json",
     "retia proxy config web-0 endpoints",
+    "retia proxy config web-0 stats",
 )
 
 Row = tuple[Any, ...]
@@ -37,12 +38,13 @@ class Part(StrEnum):
     CLUSTERS = "clusters"
     ENDPOINTS = "endpoints"
     SECRETS = "secrets"
+    STATS = "stats"
 
 
 def config(
     ctx: typer.Context,
     workload: Annotated[str, typer.Argument(help="A workload or proxy, as 'retia proxies' shows it.")],
-    part: Annotated[Part, typer.Argument(help="Which part of its configuration.")],
+    part: Annotated[Part, typer.Argument(help="Which part of its configuration, or its counters.")],
     output_format: Output = Format.TABLE,
 ) -> None:
     """Show what a proxy has, read from the Envoy itself.
@@ -56,6 +58,9 @@ def config(
             raw = _ask(client, proxy.id, "clusters?format=json").get("cluster_statuses", [])
             columns: tuple[str, ...] = ENDPOINT_COLUMNS
             rows = list(endpoint_rows(raw))
+        elif part is Part.STATS:
+            raw = _ask(client, proxy.id, "stats?format=json&usedonly").get("stats", [])
+            columns, rows = STAT_COLUMNS, list(stat_rows(raw))
         else:
             dump = _ask(client, proxy.id, "config_dump").get("configs", [])
             section, columns, read = SECTIONS[part]
@@ -95,6 +100,16 @@ def _ask(client: Client, proxy: str, path: str) -> dict[str, Any]:
     except ValueError as error:
         raise CliError(f"the proxy {proxy} answered {path} with something that is not JSON") from error
     return value if isinstance(value, dict) else {}
+
+
+STAT_COLUMNS = ("STATISTIC", "VALUE")
+
+
+def stat_rows(stats: list[dict[str, Any]]) -> Iterator[Row]:
+    """Counters and gauges; histograms have no name of their own and are left out."""
+    for stat in stats:
+        if "name" in stat:
+            yield stat["name"], stat.get("value", "")
 
 
 # -- reading Envoy's dump (envoy.admin.v3) -------------------------------------------------------------

@@ -132,6 +132,13 @@ def test_proxy_config_finds_a_proxy_by_name(run: Run, shop: FakeBackend, name: s
     assert shop.calls[-1] == ("proxy_query", "default/web-0", "/config_dump")
 
 
+def test_proxy_config_shows_counters(run: Run, shop: FakeBackend) -> None:
+    stats = [{"name": "retia.b", "value": 2}, {"name": "a", "value": 0}, {"histograms": {}}]
+    shop.pages["/stats?format=json&usedonly"] = json.dumps({"stats": stats})
+    ran = run("proxy", "config", "web-0", "stats")
+    assert [line.split() for line in ran.out.splitlines()[1:]] == [["a", "0"], ["retia.b", "2"]]
+
+
 def test_an_ambiguous_or_unknown_proxy_is_said(run: Run, shop: FakeBackend) -> None:
     ran = run("proxy", "config", "reviews", "routes")
     assert ran.err == (

@@ -58,7 +58,7 @@ def test_commands_are_those_of_the_reference() -> None:
         (["nothing"], "retia: No such command 'nothing'. (see 'retia --help')"),
         (["get"], "retia: Missing argument 'kind'. (see 'retia get --help')"),
         (["get", "vs", "-o", "xml"], "'xml' is not one of 'table', 'yaml', 'json'"),
-        (["proxy", "config", "web-0", "stats"], "'stats' is not one of"),
+        (["proxy", "config", "web-0", "nonsense"], "'nonsense' is not one of"),
     ],
     ids=["command", "argument", "format", "part"],
 )
