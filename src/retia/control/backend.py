@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,7 +116,10 @@ class ControlBackend:
         if name == CLASS_REF.kind:
             found.setdefault(CLASS_REF, default_class())
         ordered = sorted(found.values(), key=lambda o: (o.ref.namespace, o.ref.name, o.ref.kind))
-        return [rendering.object_of(o, status=self._statuses.of(o)) for o in ordered]
+        about: defaultdict[ObjectRef | None, list[Finding]] = defaultdict(list)
+        for finding in await self._findings():
+            about[finding.ref].append(finding)
+        return [rendering.object_of(o, about.get(o.ref, ()), self._statuses.of(o)) for o in ordered]
 
     async def get_object(self, kind: str, namespace: str, name: str) -> schema.ObjectInfo:
         ref = self._ref(kind, namespace, name)
@@ -361,7 +365,7 @@ class ControlBackend:
     def _kind(self, text: str) -> str:
         kind = rendering.kind_of(text)
         if kind is None:
-            known = ", ".join(f"{full} ({short})" for short, full in rendering.SHORT.items())
+            known = rendering.known_kinds()
             raise ApiError("not_found", f"there is no kind {text!r}; known are {known}")
         return kind
 
