@@ -95,7 +95,7 @@ class Patches:
                     Code.REJECTED,
                     f"a trial on one proxy failed, so that no proxy gets it: {trial.refused}",
                     ref=ref,
-                    remedy="correct the patch; its last accepted form stays in force",
+                    remedy="correct the patch; its last accepted form, if there is one, stays in force",
                 )
             else:
                 yield finding(Code.UNTRIED, f"it is not in force yet: {trial.waiting}", ref=ref)

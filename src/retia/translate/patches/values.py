@@ -65,7 +65,8 @@ def _parsed(apply_to: ApplyTo, value: str) -> bytes:
     try:
         json_format.ParseDict(json.loads(value), message)
     except (json_format.ParseError, ValueError, TypeError, KeyError) as error:
-        raise BadValueError(f"is no {_TYPES[apply_to].DESCRIPTOR.full_name}: {error}") from error
+        reason = str(error).partition("\n")[0]  # What follows lists all fields of the message.
+        raise BadValueError(f"is no {_TYPES[apply_to].DESCRIPTOR.full_name}: {reason}") from error
     data: bytes = message.SerializeToString(deterministic=True)
     return data
 
