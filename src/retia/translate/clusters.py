@@ -15,7 +15,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as forward_pb2
 
 from retia.config.codes import Code, finding
-from retia.model.mesh import MeshSettings, Protocol, Resolution, Service, ServicePort, Wire
+from retia.model.mesh import MeshSettings, Protocol, ProxyKind, Resolution, Service, ServicePort, Wire
 from retia.model.resource import Built, Name, TypeUrl
 from retia.model.snapshot import View
 from retia.policy.registry import endpoints, mesh, resolve_address, service
@@ -320,10 +320,13 @@ def _inbound(view: View, name: InboundPort) -> Built:
 
 
 def _at_gateway(view: View, name: ByServerName) -> Built:
-    """The local instances of a destination, at the gateway of their host; TLS is passed through unopened."""
+    """The instances of a destination, where TLS is passed through unopened: at the gateway of their host,
+    which has its own, or at a gateway of objects, which sees what its namespace sees."""
     known = service(view, name.host)
     policy = view.query(traffic_policy, (name.host, name.port, name.subset))
     if known is None or known.port(name.port) is None:
+        return Built(str(name), None)
+    if view.proxy("kind") is ProxyKind.GATEWAY and not is_seen(view, known, name.port):
         return Built(str(name), None)
     cluster = cluster_pb2.Cluster()
     cluster.name = str(name)

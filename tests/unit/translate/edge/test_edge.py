@@ -159,6 +159,28 @@ def test_the_gateway_calls_services_as_sidecars_do() -> None:
     assert mesh().cluster(name) == world().client("db").cluster(name)
 
 
+def test_tls_is_passed_on_to_what_the_gateway_sees() -> None:
+    entry = """
+        kind: ServiceEntry
+        metadata: {name: db, namespace: %s}
+        spec: {hosts: [db.%s], exportTo: ["."], ports: [{number: 443, name: tls, protocol: TLS}]}
+    """
+    passing = """
+        kind: Gateway
+        metadata: {name: pass}
+        spec:
+          selector: {istio: ingressgateway}
+          servers:
+          - {port: {number: 15443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: AUTO_PASSTHROUGH}}
+    """
+    made = World().apply(passing).apply(entry % ("default", "near")).apply(entry % ("other", "far"))
+    here = made.edge()
+    assert here.exists(TypeUrl.CLUSTER, "outbound_.443_._.db.near")
+    assert not here.exists(TypeUrl.CLUSTER, "outbound_.443_._.db.far")
+    names = [each.name for each in here.listener("0.0.0.0_15443").filter_chains[0].filters]
+    assert names[:2] == ["envoy.filters.network.rbac", "envoy.filters.network.sni_cluster"]
+
+
 def test_grpc_web_is_spoken_where_the_port_says_so() -> None:
     text = GATEWAY.replace("name: http, protocol: HTTP}", "name: http, protocol: GRPC-WEB}")
     listener = World().apply(text).edge().listener("0.0.0.0_80")
