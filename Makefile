@@ -58,8 +58,8 @@ packages:
 # time something, one after another.
 test: $(DEV_STAMP) packages
 ifeq ($(strip $(ARGS)),)
-	$(PYTEST) -m "not long" --numprocesses auto --dist worksteal $(APART)
-	$(PYTEST) -m "not long" $(TOGETHER)
+	@apart=0; $(PYTEST) -m "not long" --numprocesses auto --dist worksteal $(APART) || apart=$$?; \
+	  $(PYTEST) -m "not long" $(TOGETHER) && exit $$apart
 else
 	$(PYTEST) -m "not long" $(ARGS)
 endif

@@ -19,4 +19,4 @@ def test_every_field_says_its_type_in_words() -> None:
     for kind in reference.kinds.KINDS:
         for field in reference.fields_of(kind):
             assert field.type, f"{kind} {field.path}"
-            assert field.type[0].islower() or field.type[0] in '`"IDR%', f"{kind} {field.path}: {field.type}"
+            assert field.type[0].islower() or field.type[0] in '`"IDRU%', f"{kind} {field.path}: {field.type}"
