@@ -12,6 +12,7 @@ from retia.model.mesh import ProxyKind, labels_match
 from retia.model.objects import ConfigObject, ObjectRef
 from retia.model.snapshot import View
 from retia.policy.edge import edge_servers
+from retia.policy.gateway_api.listeners import gateway_of
 from retia.policy.indexes import objects
 from retia.policy.registry import mesh, service
 from retia.policy.targets import kind_of
@@ -35,7 +36,10 @@ def at_gateway(view: View, index: str) -> tuple[ConfigObject, ...]:
     """The policies for this gateway proxy, the oldest first; none for other proxies."""
     if view.proxy("kind") is not ProxyKind.GATEWAY:
         return ()
-    owners = {server.ref for server in view.query(edge_servers, "").servers}
+    owners = dict.fromkeys(server.ref for server in view.query(edge_servers, "").servers)
+    gateway = gateway_of(view)
+    if gateway is not None:  # it may serve nothing itself, and its ListenerSets much
+        owners[gateway.ref] = None
     found = [*_of_workload(view, index)]
     for ref in owners:
         found += objects(view, index, str(ref))
