@@ -67,14 +67,20 @@ def why(
 
 def _explanations(text: str) -> list[dict[str, str]]:
     codes = list(dict.fromkeys(code.upper() for code in _CODE.findall(text)))
-    if codes:
-        return [_of_code(code) for code in codes]
-    found = _of_header(text)
+    said = _of_header(text)
+    found = [_of_code(code) for code in codes] + _narrower(said, codes) if codes else said
     if not found:
         raise CliError(
             f"{text!r} holds no code (RT and four digits) and no Proxy-Status that a proxy of this mesh makes"
         )
     return found
+
+
+def _narrower(said: list[dict[str, str]], codes: list[str]) -> list[dict[str, str]]:
+    """Of what the header says, that which a proxy doesn't tell from a wider code."""
+    from retia.config.replies import REPLIES
+
+    return [each for each in said if each["code"] not in codes and REPLIES[each["code"]].within]
 
 
 def _of_code(code: str) -> dict[str, str]:

@@ -17,11 +17,11 @@ HEADER = "retia-code"
 class Reply:
     """One reason for which a proxy answers by itself.
 
-    ``retia why`` recognises it by Envoy's response flags (any of ``flags``), narrowed by words of the response
-    code details (``within``), or by the beginning of the details. A proxy has cheaper means, as it needs
-    them once for each port that any service declares: the flags, or that the request ``lacks`` a header;
-    and the details only where it has one of the ``filters`` that set no flag. A reply with ``within`` is none
-    that a proxy tells from the one of the flag alone.
+    ``retia why`` recognises it by Envoy's response flags (any of ``flags``), narrowed by words of the
+    response code details (``within``), or by the beginning of the details. A proxy has cheaper means, as it
+    needs them once for each port that any service declares: the flags, or that the request ``lacks`` a
+    header; and the details only where it has one of the ``filters`` that set no flag. It doesn't tell a reply
+    with ``within`` from the one of the flag alone.
     """
 
     code: str
@@ -179,6 +179,7 @@ _REPLIES = (
         "must be in use.",
         flags=("UAEX",),
         details=("rbac_access_denied", "ext_authz_denied", "jwt_authn_access_denied"),
+        filters=("envoy.filters.http.rbac", "envoy.filters.http.ext_authz", "envoy.filters.http.jwt_authn"),
         error="http_request_denied",
     ),
     Reply(

@@ -141,7 +141,9 @@ def test_what_a_service_or_a_rule_answers_has_no_code(envoy: Failing, path: str,
 def _bootstrap(port: int, ports: dict[str, int]) -> dict[str, Any]:
     common = http_connection_manager_pb2.HttpConnectionManager()
     local_replies.put(common)
-    local_replies.put_for(common, ["envoy.filters.http.buffer", "envoy.filters.http.local_ratelimit"])
+    local_replies.put_for(
+        common, [f"envoy.filters.http.{name}" for name in ("buffer", "local_ratelimit", "rbac")]
+    )
     virtual_host = {"name": "shop", "domains": ["shop"], "routes": _routes()}
     manager = {
         "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",

@@ -84,6 +84,10 @@ class TestWhy:
     def test_a_header_can_be_pasted(self, run: Run, home: Path, header: str, code: str) -> None:
         assert run("why", header, "-o", "json").json["code"] == code
 
+    def test_the_header_tells_what_the_code_leaves_open(self, run: Run, home: Path) -> None:
+        header = 'retia-code: RT5004 proxy-status: a; error=x; details="upstream_reset{TLS_error:_x}; UF"'
+        assert [each["code"] for each in run("why", header, "-o", "json").json] == ["RT5004", "RT5006"]
+
     def test_a_gateway_says_the_kind_of_error_alone(self, run: Run, home: Path) -> None:
         ran = run("why", "proxy-status: retia; error=destination_unavailable", "-o", "json")
         assert [each["code"] for each in ran.json] == ["RT5002", "RT5003"]
