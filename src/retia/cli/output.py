@@ -119,11 +119,17 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
+SHOWN_FINDINGS = 100
+"""How many findings a person is shown at once. Arbitrary: a few screens."""
+
+
 def show_findings(findings: Sequence[Finding]) -> None:
-    """Findings on stderr, one line each, errors first."""
+    """Findings on stderr, one line each, errors first; of very many the first ones and how many there are."""
     order = {"error": 0, "warning": 1, "info": 2}
-    for finding in sorted(findings, key=lambda f: order[f.level]):
+    for finding in sorted(findings, key=lambda f: order[f.level])[:SHOWN_FINDINGS]:
         say(f"{finding.level}: {finding}")
+    if len(findings) > SHOWN_FINDINGS:
+        say(f"and {len(findings) - SHOWN_FINDINGS} more findings")
 
 
 @contextlib.contextmanager
