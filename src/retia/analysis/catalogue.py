@@ -141,7 +141,8 @@ _ENTRIES = (
     Entry(
         Code.UNKNOWN_HOST,
         "Host that does not exist",
-        "What the object says about that host has no effect; requests that a rule sends there get an error (503; of a Gateway API route 500).",
+        "What the object says about that host has no effect; requests that a rule sends there get an error "
+        "(503; of a Gateway API route 500).",
         "Correct the name (a short one means a service of the object's own namespace), or start the service.",
     ),
     Entry(
