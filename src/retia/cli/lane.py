@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retia.cli import output
+from retia.cli.errors import CliError
 from retia.cli.output import Format, Namespace, Output
 from retia.cli.run import LANE_LABEL
 from retia.cli.session import Session
@@ -40,6 +41,11 @@ def status(
     rows = [row for lane in lanes for row in members(lane.name, lane.namespace, lane.manifest, workloads)]
     if name is not None and not lanes:
         rows = members(name, "", {}, workloads)
+        if not rows:
+            raise CliError(
+                f"lane {name} does not exist: neither a TrafficLane nor an instance has it; "
+                "'retia lane status' lists the lanes"
+            )
         if output_format is Format.TABLE:
             output.say(f"there is no TrafficLane {name}: no request is on it until one is applied")
     if not rows and output_format is Format.TABLE:

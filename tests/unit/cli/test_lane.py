@@ -44,6 +44,14 @@ def test_status_without_an_object_says_that_nobody_is_on_the_lane(run: Run, back
     assert "no request is on it" in ran.err
 
 
+def test_status_of_a_lane_that_is_nowhere_fails(run: Run, backend: FakeBackend) -> None:
+    backend.workloads = [workload("reviews", "dev", **MINE)]
+    for more in ((), ("-o", "json")):
+        ran = run("lane", "status", "nosuch", *more)
+        assert ran.code == 1
+        assert "lane nosuch does not exist" in ran.err
+
+
 def test_no_lane_at_all(run: Run, backend: FakeBackend) -> None:
     assert "retia run --lane" in run("lane", "status").err
 
