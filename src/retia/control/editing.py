@@ -187,23 +187,28 @@ async def reading(action: Callable[[], T]) -> T:
 
 
 def _put(document: Document, stored: StoredObject | None, owner: str) -> Put:
-    raw, expected = _versioned(document.raw)
+    raw, expected = _versioned({key: value for key, value in document.raw.items() if key != "status"})
     kept = stored.source.owner if stored else ""
     source = Source(document.origin.path, document.origin.line, owner or kept)
     return Put(document.ref, raw, expected, source)
 
 
 def _versioned(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:
-    """The document without its ``resourceVersion``, and the revision that it asks for."""
+    """The document without its ``resourceVersion``, and the revision that it asks for.
+
+    One with a ``uid`` comes from a Kubernetes cluster: its version counts that cluster's changes, not ours.
+    """
     metadata = raw.get("metadata") or {}
     version = metadata.get("resourceVersion")
-    if version is None or metadata.get("uid"):
+    if version is None:
         return raw, None
+    bare = {**raw, "metadata": {key: value for key, value in metadata.items() if key != "resourceVersion"}}
+    if metadata.get("uid"):
+        return bare, None
     text = str(version)
     if not text.isdigit():
         raise ApiError("invalid", f"metadata.resourceVersion is {version!r}; it must be a whole number")
-    rest = {key: value for key, value in metadata.items() if key != "resourceVersion"}
-    return {**raw, "metadata": rest}, int(text)
+    return bare, int(text)
 
 
 def _check_owner(stored: StoredObject | None, owner: str) -> None:
