@@ -226,9 +226,7 @@ def test_kubernetes_kinds_are_skipped_with_a_notice(shell: Shell) -> None:
     ran = shell("apply", "-f", "-", given=text)
 
     assert ran.code == 0
-    assert ran.out.splitlines() == [
-        f"{k}/default/d skipped" for k in ("Deployment", "Pod", "ServiceAccount")
-    ]
+    assert ran.out.splitlines() == [f"{k}/default/d skipped" for k in ("Deployment", "Pod", "ServiceAccount")]
     assert ran.err.splitlines()[0] == (
         "info: -:1: Deployment/default/d: Deployment of apps/v1 is no mesh configuration; it is skipped [RT0203]"
     )
