@@ -49,6 +49,7 @@ DRAIN_S = 0.5
 """From leaving the endpoints to the process's end: endpoint changes reach all proxies within some 100 ms."""
 PROXY_LINGER_S = 0.5
 """How long a proxy answers callers that have not heard yet that its process has ended."""
+APP_LABEL = "app"
 NO_PROXY = "localhost,127.0.0.1,::1"
 MAX_WORKLOADS = 1000
 """Far above what a host runs; a bound on what one caller can take."""
@@ -158,7 +159,7 @@ class Launcher:
             capture=choice.mode,
             reason=choice.reason,
             ports=request.ports,
-            labels=request.labels,
+            labels=launch_labels(request),
             annotations=request.annotations,
             locality=request.locality or self._locality,
             upstreams=self._upstreams(request),
@@ -479,6 +480,12 @@ def environment(record: Record) -> dict[str, str]:
         if upstream.env:
             env[upstream.env] = f"http://{address}"
     return env
+
+
+def launch_labels(request: Launch) -> dict[str, str]:
+    """The labels that its user gave, and ``app``, by which selectors usually go: the service's name, if the
+    user gave no other."""
+    return {APP_LABEL: request.service, **request.labels} if request.service else dict(request.labels)
 
 
 def _ports_of(name: str, text: str) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from retia.analysis.world import World
 from retia.config.codes import Code, finding
@@ -12,6 +12,7 @@ from retia.model.mesh import Labels, labels_match
 from retia.model.objects import ConfigObject
 from retia.policy.targets import kind_of
 
+SHOWN_LABELS = 5
 TARGETING = ("RateLimitPolicy", "OverloadPolicy", "HttpPolicy")
 _SELECTING = (
     ("DestinationRule", "workloadSelector.matchLabels"),
@@ -38,15 +39,23 @@ def _selected(world: World, obj: ConfigObject, field: str) -> Iterator[Finding]:
     if world.workloads is None or not labels:
         return
     everywhere = obj.ref.namespace == MESH_NAMESPACE and obj.ref.kind in _ROOT_APPLIES_TO_ALL
-    if any(
-        (everywhere or each.namespace == obj.ref.namespace) and labels_match(labels, each.labels)
-        for each in world.workloads
-    ):
+    near = [each.labels for each in world.workloads if everywhere or each.namespace == obj.ref.namespace]
+    if any(labels_match(labels, each) for each in near):
         return
     wanted = ", ".join(f"{key}={value}" for key, value in labels)
     where = "of the mesh" if everywhere else f"of {obj.ref.namespace}"
-    message = f"selects {wanted}, which no running workload {where} has"
+    message = f"selects {wanted}, which no running workload {where} has{_instead(near, labels)}"
     yield finding(Code.EMPTY_SELECTOR, message, ref=obj.ref, field=f"spec.{field}")
+
+
+def _instead(near: Iterable[Labels], wanted: Labels) -> str:
+    """Which values the keys that are asked for do have there; a few, as a part of a sentence."""
+    keys = {key for key, _ in wanted}
+    there = sorted({f"{key}={value}" for labels in near for key, value in labels if key in keys})
+    if not there:
+        return ""
+    more = ", ..." if len(there) > SHOWN_LABELS else ""
+    return f"; there are {', '.join(there[:SHOWN_LABELS])}{more}"
 
 
 def _labels(obj: ConfigObject, field: str) -> Labels:

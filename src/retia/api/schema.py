@@ -245,6 +245,16 @@ class ExplainHop(Reply):
     resources: list[ExplainResource] = []
 
 
+class ExplainArrival(Reply):
+    """What a callee's proxy does with a call that it does not pass on to its application."""
+
+    proxy: str
+    refused: str = ""
+    """Why it closes the connection; empty: it answers."""
+    status: list[int] = []
+    """The statuses that it answers with; empty: none, it closes the connection."""
+
+
 class ExplainResult(Reply):
     proxy: str
     workload: str
@@ -263,6 +273,10 @@ class ExplainResult(Reply):
     """Where the call may go, with shares; empty: nowhere."""
     endpoints: dict[str, str] = {}
     """``address:port`` to the workload there, as far as known."""
+    refused: str = ""
+    """Why the proxy closes the connection by itself; empty: it does not."""
+    arrivals: dict[str, ExplainArrival] = {}
+    """By cluster, where the callee's proxy does not pass the call on."""
     certain: bool = True
     """False: a part could not be interpreted, or a resource is not acknowledged yet."""
     notes: list[str] = []

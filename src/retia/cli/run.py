@@ -51,7 +51,10 @@ def run(
         list[str] | None,
         typer.Option("--port", metavar="PORT[:APPPORT][/PROTOCOL]", help="A port of it; may be repeated."),
     ] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V", help="A label; app is the service by itself."),
+    ] = None,
     annotation: Annotated[
         list[str] | None, typer.Option("--annotation", metavar="K=V", help="An annotation.")
     ] = None,

@@ -21,7 +21,7 @@ from retia.cli.errors import CliError
 
 if TYPE_CHECKING:
     from retia.api.client import Client
-    from retia.api.schema import ExplainRequest, ExplainResult
+    from retia.api.schema import ExplainArrival, ExplainRequest, ExplainResult
     from retia.cli.session import Session
 
 TIMEOUT_S = 20.0
@@ -94,6 +94,9 @@ def send(session: Session, client: Client, request: ExplainRequest, result: Expl
 def compare(result: ExplainResult, answer: Answer, reached: tuple[tuple[str, str], ...]) -> list[str]:
     """What is not as predicted. Other traffic of the workload may add to what was reached, so it is enough
     that a predicted endpoint is among it."""
+    stopped = _stopped(result, reached)
+    if stopped:
+        return _not_passed_on(stopped, answer)
     problems: list[str] = []
     own = "retia-code" in answer.headers
     if result.clusters and not (own and answer.status in result.status):
@@ -109,9 +112,41 @@ def compare(result: ExplainResult, answer: Answer, reached: tuple[tuple[str, str
         if result.status and answer.status not in result.status:
             expected = " or ".join(map(str, result.status))
             problems.append(f"status {expected} was expected, not {answer.error or answer.status}")
-        elif not result.status and not answer.error and answer.status:
-            problems.append(f"the connection was expected to be refused, but the answer is {answer.status}")
+        elif not result.status and not result.refused and result.hops and not result.certain:
+            problems.append("nothing was predicted: a part of the path could not be interpreted")
+        elif not result.status and not answer.error:
+            problems.append(f"the connection was expected to be refused, but {_came(answer)}")
     return problems
+
+
+def _stopped(result: ExplainResult, reached: tuple[tuple[str, str], ...]) -> list[ExplainArrival]:
+    """The arrivals that were to end the call: those of the clusters that were called, or of all that could
+    be; empty where one of them passes it on."""
+    clusters = {cluster for cluster, _ in reached if cluster in result.clusters} or set(result.clusters)
+    if not clusters <= set(result.arrivals):
+        return []
+    return [result.arrivals[cluster] for cluster in sorted(clusters)]
+
+
+def _not_passed_on(arrivals: list[ExplainArrival], answer: Answer) -> list[str]:
+    """What is not as predicted where a callee's proxy was to end the call. Over HTTP, the caller's own proxy
+    says by 503 that a connection was closed."""
+    statuses = {status for each in arrivals for status in each.status}
+    refused = any(each.refused for each in arrivals)
+    closed = answer.error or (answer.status == 503 and "retia-code" in answer.headers)
+    if answer.status in statuses or (refused and closed):
+        return []
+    where = ", ".join(each.proxy for each in arrivals)
+    if statuses:
+        expected = " or ".join(map(str, sorted(statuses)))
+        return [f"status {expected} of {where} was expected, but {_came(answer)}"]
+    return [f"{where} was expected to refuse the connection, but {_came(answer)}"]
+
+
+def _came(answer: Answer) -> str:
+    if answer.error:
+        return answer.error
+    return f"the answer is {answer.status}" if answer.status else "it was accepted"
 
 
 # -- sending -----------------------------------------------------------------------------------------------

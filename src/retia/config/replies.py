@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 HEADER = "retia-code"
+NO_DESTINATION = "RT5002"
+"""Envoy has no flag for it where a route answers by itself: that route says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ _REPLIES = (
         flags=("NR",),
     ),
     Reply(
-        "RT5002",
+        NO_DESTINATION,
         "The destination does not exist",
         "A rule sends the request to a host, port or subset that is not defined.",
         "'retia analyze' names the rule; correct the destination, or define the subset in a DestinationRule.",

@@ -129,11 +129,12 @@ class Explaining:
                 http=url.is_http,
                 notes=notes,
             )
-        hops, ends, path = self._follow(state, call)
+        hops, ends, path, arrivals = self._follow(state, call)
         objects = await self._objects(hops)
         notes += await self._health(state, path)
         notes += _waiting(hops)
-        return self._result(state, call, _named(hops, objects), objects, path, ends, notes)
+        result = self._result(state, call, _named(hops, objects), objects, path, ends, notes)
+        return result.model_copy(update={"arrivals": arrivals})
 
     def caller(self, text: str) -> ProxyState:
         """The proxy of a workload, a service's instance or a gateway, as its user names it."""
@@ -203,19 +204,29 @@ class Explaining:
         self, state: ProxyState, url: _Url, request: schema.ExplainRequest
     ) -> tuple[Call | None, list[str]]:
         """From outside, at the listener with the URL's port, or where that port is bound instead."""
-        engine = self._core.pipeline.engine
         bound = _bound_ports(state).get(url.port, url.port)
+        found = self._edge_listener(state, bound)
+        if found is None:
+            return None, [f"{state.proxy.id} listens on no port {url.port}"]
+        name, address = found
+        entry = _secured(Connection(name, address or "127.0.0.1", bound), url)
+        if url.scheme == "tcp":
+            return Call(entry), []
+        made = http_call(request.method, url.text, address="", headers=_headers(request))
+        return Call(entry, made.request), []
+
+    def _edge_listener(self, state: ProxyState, bound: int) -> tuple[str, str] | None:
+        """The name and address of a gateway's listener with that port; ``None``: it has none."""
+        engine = self._core.pipeline.engine
         for name in engine.listed(state.proxy, TypeUrl.LISTENER):
             resource = engine.resource(state.proxy, Name(TypeUrl.LISTENER, name))
+            if not resource.exists:
+                continue
             message = _Resource.FromString(resource.wire).resource.value
             address = listener_pb2.Listener.FromString(message).address.socket_address
-            if resource.exists and address.port_value == bound:
-                entry = _secured(Connection(name, address.address or "127.0.0.1", bound), url)
-                if url.scheme == "tcp":
-                    return Call(entry), []
-                made = http_call(request.method, url.text, address="", headers=_headers(request))
-                return Call(entry, made.request), []
-        return None, [f"{state.proxy.id} listens on no port {url.port}"]
+            if address.port_value == bound:
+                return name, address.address
+        return None
 
     def _not_captured(self, state: ProxyState, url: _Url) -> str:
         facts = self._core.pipeline.facts
@@ -236,11 +247,16 @@ class Explaining:
 
     # -- the path ------------------------------------------------------------------------------------------
 
-    def _follow(self, state: ProxyState, call: Call) -> tuple[list[schema.ExplainHop], dict[str, str], Path]:
+    def _follow(
+        self, state: ProxyState, call: Call
+    ) -> tuple[list[schema.ExplainHop], dict[str, str], Path, dict[str, schema.ExplainArrival]]:
+        """The hops, the workloads of the endpoints, the first proxy's path, and the calls that end at a
+        callee's proxy, by cluster."""
         seen = _Seen(self._core, state)
         path = explain(from_bytes(seen.get), call)
         hops = [_hop(state, "how it leaves", path, seen)]
         ends: dict[str, str] = {}
+        arrivals: dict[str, schema.ExplainArrival] = {}
         neighbours = self._neighbours(state)
         for destination in sorted(_ends(path), key=lambda d: -d.share):
             for endpoint in destination.endpoints:
@@ -248,23 +264,47 @@ class Explaining:
                 if workload is not None:
                     ends[endpoint.address] = workload.id
             if len(hops) <= MOST_HOPS and destination.endpoints:
-                hops += self._arrival(state, call, destination, neighbours)
-        return hops, ends, path
+                more, stopped = self._arrival(state, call, destination, neighbours, MOST_HOPS - len(hops))
+                hops += more
+                if stopped is not None:
+                    arrivals[destination.cluster] = stopped
+        return hops, ends, path, arrivals
 
     def _arrival(
-        self, caller: ProxyState, call: Call, destination: Destination, neighbours: dict[str, Workload]
-    ) -> list[schema.ExplainHop]:
-        """What the first callee's proxy does; nothing where there is none that is known."""
+        self,
+        caller: ProxyState,
+        call: Call,
+        destination: Destination,
+        neighbours: dict[str, Workload],
+        more: int,
+    ) -> tuple[list[schema.ExplainHop], schema.ExplainArrival | None]:
+        """What the first callee's proxy does, and, where that is a gateway, up to ``more`` callees after it;
+        nothing where there is none that is known. Also how the call ends there, if it does."""
         for endpoint in destination.endpoints:
             workload = neighbours.get(_address(endpoint))
             found = self._core.registry.proxy(workload.id) if workload is not None else None
             if found is None or not endpoint.address.rpartition(":")[2].isdigit():
                 continue
             seen = _Seen(self._core, found[1])
-            arrived = arriving(destination, call, endpoint, listener=INBOUND, identity=caller.proxy.identity)
+            listener = self._entry(found[1], endpoint)
+            arrived = arriving(destination, call, endpoint, listener=listener, identity=caller.proxy.identity)
             path = explain(from_bytes(seen.get), arrived)
-            return [_hop(found[1], "how it arrives", path, seen)]
-        return []
+            hops = [_hop(found[1], "how it arrives", path, seen)]
+            if found[1].proxy.kind is ProxyKind.GATEWAY:
+                for onward in sorted(_ends(path), key=lambda d: -d.share):
+                    if len(hops) <= more:
+                        rest = more - len(hops)
+                        hops += self._arrival(found[1], arrived, onward, neighbours, rest)[0]
+            return hops, _stopping(found[1], path)
+        return [], None
+
+    def _entry(self, state: ProxyState, endpoint: Endpoint) -> str:
+        """The listener by which a callee's proxy takes calls: a gateway has one for each port."""
+        if state.proxy.kind is not ProxyKind.GATEWAY:
+            return INBOUND
+        port = endpoint.address.rpartition(":")[2]
+        found = self._edge_listener(state, int(port))
+        return found[0] if found is not None else f"at port {port}"
 
     def _neighbours(self, state: ProxyState) -> dict[str, Workload]:
         """The workloads of the proxy's host by published address; other hosts give theirs the same ones."""
@@ -330,6 +370,7 @@ class Explaining:
             hops=hops,
             objects=objects,
             status=_statuses(path),
+            refused=path.refused,
             clusters=_clusters(path),
             endpoints=ends,
             certain=not path.unknown and not any(s in ("pending", "nacked", "quarantined") for s in states),
@@ -448,6 +489,17 @@ def _statuses(path: Path) -> list[int]:
     for _, other in path.alternatives:
         found.update(_statuses(other))
     return sorted(found)
+
+
+def _stopping(state: ProxyState, path: Path) -> schema.ExplainArrival | None:
+    """How a call ends at a callee's proxy; ``None``: it is passed on, or that can't be told."""
+    if path.alternatives or path.unknown:
+        return None
+    if path.refused:
+        return schema.ExplainArrival(proxy=state.proxy.id, refused=path.refused)
+    if path.answer is not None:
+        return schema.ExplainArrival(proxy=state.proxy.id, status=_statuses(path))
+    return None
 
 
 def _waiting(hops: Iterable[schema.ExplainHop]) -> list[str]:

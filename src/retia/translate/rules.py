@@ -11,6 +11,7 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 
+from retia.config.replies import HEADER, NO_DESTINATION
 from retia.model.resource import Provenance
 from retia.model.snapshot import View
 from retia.policy.routing.forms import (
@@ -85,12 +86,15 @@ def add_rule(virtual_host: Any, scene: Scene, rule: HttpRule, *, default_host: s
         _put_edits(route, rule.request, rule.response)
         if rule.answer is not None:
             route.direct_response.status = rule.answer.status
+            if rule.answer.code:
+                _put_code(route, rule.answer.code)
             if rule.answer.body:
                 route.direct_response.body.inline_bytes = rule.answer.body
         elif rule.redirect is not None:
             _put_redirect(route.redirect, rule.redirect)
         elif not rule.targets:
             route.direct_response.status = NO_TARGET_STATUS
+            _put_code(route, NO_DESTINATION)
         else:
             _put_route(route, scene, rule, default_host)
         put_route_features(route, scene.view, rule)
@@ -108,7 +112,17 @@ def _add_broken(virtual_host: Any, scene: Scene, rule: HttpRule, match: RequestM
     pb.millionths(route.match.runtime_fraction.default_value, round(1_000_000 * part / total))
     _put_edits(route, HeaderEdits(), rule.response)
     route.direct_response.status = rule.broken_status
+    _put_code(route, NO_DESTINATION)
     put_route_features(route, scene.view, rule)
+
+
+def _put_code(route: Any, code: str) -> None:
+    """Say why the mesh answers. Envoy takes a direct response for the service's own, so that no mapper of
+    local replies sees it."""
+    option = route.response_headers_to_add.add()
+    option.header.key = HEADER
+    option.header.value = code
+    option.append_action = _OVERWRITE
 
 
 def _name(rule: HttpRule, match: RequestMatch) -> str:

@@ -60,6 +60,12 @@ def test_a_policy_that_matches_nothing(spec: str, expected: list[str]) -> None:
     assert codes(limit(spec)) == expected
 
 
+def test_a_selector_that_matches_nothing_is_told_what_there_is() -> None:
+    there = (workload(app="api"), workload(app="web"))
+    (found,) = analyze([limit("selector: {matchLabels: {app: db}}")], [], [], there)
+    assert found.message.endswith("has; there are app=api, app=web")
+
+
 def test_files_alone_do_not_know_all_services() -> None:
     assert codes(limit(REVIEWS), complete=False) == []
 

@@ -169,6 +169,34 @@ class TestAgreement:
         told = explanation(clusters={}, status=[])
         assert sending.compare(told, sending.Answer(error="refused"), ()) == []
         assert len(sending.compare(told, sending.Answer(200), ())) == 1
+        assert len(sending.compare(told, sending.Answer(), ())) == 1, "bytes alone: it stood"
+
+    def test_a_callee_that_was_to_refuse_and_did_not(self) -> None:
+        told = explanation(
+            arrivals={"outbound|80||reviews": {"proxy": "default/reviews-1", "refused": "no listener"}}
+        )
+        for reached in (self.REACHED, ()):
+            for answer in (sending.Answer(200), sending.Answer(403), sending.Answer()):
+                problems = sending.compare(told, answer, reached)
+                outcome = sending.Outcome(answer, reached, tuple(problems), {})
+                assert "default/reviews-1 was expected to refuse the connection, but" in problems[0]
+                assert "prediction and outcome agree" not in outcome.lines()
+        closed = sending.Answer(503, headers={"retia-code": "RT5004"})
+        assert sending.compare(told, closed, self.REACHED) == []
+        assert sending.compare(told, sending.Answer(error="closed"), self.REACHED) == []
+
+    def test_a_callee_that_was_to_answer_by_itself(self) -> None:
+        told = explanation(arrivals={"outbound|80||reviews": {"proxy": "default/reviews-1", "status": [403]}})
+        assert sending.compare(told, sending.Answer(403), self.REACHED) == []
+        (problem,) = sending.compare(told, sending.Answer(200), self.REACHED)
+        assert problem == "status 403 of default/reviews-1 was expected, but the answer is 200"
+
+    def test_only_a_cluster_that_was_called_counts_among_several(self) -> None:
+        told = explanation(
+            clusters={"a": 0.5, "b": 0.5}, arrivals={"a": {"proxy": "d/a", "refused": "no listener"}}
+        )
+        assert sending.compare(told, sending.Answer(200), (("b", "x"),)) == []
+        assert len(sending.compare(told, sending.Answer(200), (("a", "x"),))) == 1
 
 
 class TestHistory:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from retia.config.replies import NO_DESTINATION
 from retia.config.schema.gateway_api.filters import FilterType, PathModifierType
 from retia.config.schema.gateway_api.grpc_route import GRPCRouteMatch
 from retia.config.schema.gateway_api.http_route import PathMatchType, ValueMatchType
@@ -353,7 +354,7 @@ def _with_backends(reader: _Reader, rule: HttpRule, source: Any, at: str, prefix
         if not ref.weight:
             _checked(reader, ref, f"{at}.backendRefs[{index}]")
     if not wanted:
-        return replace(rule, answer=Answer(status))
+        return replace(rule, answer=Answer(status, code=NO_DESTINATION))
     only = len(wanted) == 1
     targets: list[WeightedTarget] = []
     for index, ref in wanted:
@@ -383,7 +384,7 @@ def _with_backends(reader: _Reader, rule: HttpRule, source: Any, at: str, prefix
             return _broken(reader, rule, f"{where}.filters[{number}]", reason)
         targets.append(WeightedTarget(found, ref.weight, request, response))
     if all(each.broken for each in targets):
-        return replace(rule, answer=Answer(status))
+        return replace(rule, answer=Answer(status, code=NO_DESTINATION))
     return replace(rule, targets=tuple(targets), broken_status=status)
 
 

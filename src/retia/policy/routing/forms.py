@@ -163,6 +163,8 @@ class Answer:
 
     status: int
     body: bytes = b""
+    code: str = ""
+    """Which of :mod:`retia.config.replies` it is; empty: the user asked for this response."""
 
 
 @dataclass(frozen=True, slots=True)
